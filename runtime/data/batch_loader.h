@@ -1,0 +1,44 @@
+// BatchLoader: micro-batches read ahead by a thread of its own.
+#ifndef ENTRAIN_RUNTIME_DATA_BATCH_LOADER_H_
+#define ENTRAIN_RUNTIME_DATA_BATCH_LOADER_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "runtime/base/status.h"
+#include "runtime/data/batch_sampler.h"
+#include "runtime/data/token_file.h"
+
+namespace entrain {
+
+struct Batch {
+  int64_t batch_size = 0;
+  int64_t sequence_length = 0;
+  std::vector<int32_t> inputs;   // [batch_size, sequence_length]
+  std::vector<int32_t> targets;  // the same, one token further
+};
+
+// Serves, in order, the micro-batches of steps first_step, first_step + 1, ...: micro-step m of a
+// step holds positions [m·micro_batch, (m+1)·micro_batch) of the global batch, `global_batch /
+// micro_batch` of them a step. `dataset` must outlive the loader.
+class BatchLoader {
+ public:
+  BatchLoader(const TokenDataset& dataset, const BatchSampler& sampler, int64_t first_step,
+              int64_t global_batch, int64_t micro_batch);
+  ~BatchLoader();
+  BatchLoader(const BatchLoader&) = delete;
+  BatchLoader& operator=(const BatchLoader&) = delete;
+
+  // The next micro-batch; waits for the thread. A read error comes back here, at the batch that it
+  // hit.
+  absl::StatusOr<Batch> Next();
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_RUNTIME_DATA_BATCH_LOADER_H_
