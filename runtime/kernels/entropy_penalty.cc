@@ -1,0 +1,21 @@
+#include "runtime/kernels/entropy_penalty.h"
+
+#include "runtime/base/check.h"
+#include "runtime/kernels/dispatch.h"
+#include "runtime/kernels/entropy_penalty_cpu.h"
+
+namespace entrain {
+
+void RowPenalty(Context& context, const RowPenaltyArgs& args, HeadPenalty* sums) {
+  CHECK_EQ(args.entropy.num_dims(), 3);
+  CHECK_EQ(args.threshold.size(), args.entropy.dim(1));
+  CHECK(!args.gradient || args.gradient.size() == args.entropy.size());
+  ENTRAIN_DISPATCH(RowPenalty, context, args, sums);
+}
+
+void FillHeads(Context& context, const double* values, const TensorView& gradient) {
+  CHECK_EQ(gradient.num_dims(), 3);
+  ENTRAIN_DISPATCH(FillHeads, context, values, gradient);
+}
+
+}  // namespace entrain

@@ -1,0 +1,37 @@
+#include "runtime/kernels/reduce.h"
+
+#include "runtime/kernels/dispatch.h"
+#include "runtime/kernels/operand.h"
+
+namespace entrain {
+namespace cpu {
+void ColumnSum(Context& context, const ColumnSumArgs& args);
+double SumOfSquares(Context& context, const TensorView& x);
+void EntropyMoments(Context& context, const TensorView& entropy, HeadMoments* moments);
+}  // namespace cpu
+
+void ColumnSum(Context& context, const ColumnSumArgs& args) {
+  const int64_t width = args.x.dim(-1);
+  CheckFloat("column sum x", args.x);
+  CheckDims("column sum x", args.x, {args.x.rows(), width});
+  CheckF32("column sum out", args.out, {width});
+  CHECK(0 <= args.begin && args.begin <= args.end && args.end <= width)
+      << "column sum over [" << args.begin << ", " << args.end << ") of " << width << " columns";
+  ENTRAIN_DISPATCH(ColumnSum, context, args);
+}
+
+double SumOfSquares(Context& context, const TensorView& x) {
+  CheckDType("sum of squares x", x, DType::kF32);
+  CheckDense("sum of squares x", x);
+  ENTRAIN_DISPATCH(SumOfSquares, context, x);
+  return 0.0;
+}
+
+void EntropyMoments(Context& context, const TensorView& entropy, HeadMoments* moments) {
+  CHECK_EQ(entropy.num_dims(), 3) << "entropy moments: " << Describe(entropy);
+  CheckF32("entropy", entropy, {entropy.dim(0), entropy.dim(1), entropy.dim(2)});
+  CHECK_GT(entropy.dim(0) * entropy.dim(2), 0) << "entropy moments: no rows";
+  ENTRAIN_DISPATCH(EntropyMoments, context, entropy, moments);
+}
+
+}  // namespace entrain

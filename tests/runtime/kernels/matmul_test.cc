@@ -1,0 +1,220 @@
+#include "runtime/kernels/matmul.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "tests/support/test_tensor.h"
+
+namespace entrain {
+namespace {
+
+struct Case {
+  int64_t m, n, k;
+  DType dtype = DType::kF32;
+  DType out_dtype = DType::kF32;
+  bool transpose_a = false;
+  bool transpose_b = false;
+  bool bias = false;
+  bool accumulate = false;
+  int64_t padding = 0;  // elements between rows of each operand
+};
+
+std::ostream& operator<<(std::ostream& stream, const Case& c) {
+  return stream << c.m << "x" << c.n << "x" << c.k << " " << kDTypeNames.Name(c.dtype) << " to "
+                << kDTypeNames.Name(c.out_dtype) << (c.transpose_a ? " T" : " N")
+                << (c.transpose_b ? "T" : "N") << (c.bias ? " bias" : "")
+                << (c.accumulate ? " accumulate" : "") << " padding " << c.padding;
+}
+
+TestTensor Matrix(DType dtype, int64_t rows, int64_t columns, uint64_t stream, int64_t padding) {
+  return TestTensor::Normal(dtype, {rows, columns}, stream, 1.0, columns + padding);
+}
+
+struct Operands {
+  TestTensor a, b, out, bias;
+
+  explicit Operands(const Case& c)
+      : a(Matrix(c.dtype, c.transpose_a ? c.k : c.m, c.transpose_a ? c.m : c.k, 1, c.padding)),
+        b(Matrix(c.dtype, c.transpose_b ? c.n : c.k, c.transpose_b ? c.k : c.n, 2, c.padding)),
+        out(Matrix(c.out_dtype, c.m, c.n, 3, c.padding)),
+        bias(TestTensor::Normal(DType::kF32, {c.n}, 4)) {}
+
+  MatmulArgs Args(const Case& c) {
+    return {.a = a.view(),
+            .b = b.view(),
+            .out = out.view(),
+            .bias = c.bias ? bias.view() : TensorView(),
+            .transpose_a = c.transpose_a,
+            .transpose_b = c.transpose_b,
+            .accumulate = c.accumulate};
+  }
+
+  Doubles Reference(const Case& c) const {
+    Doubles result;
+    for (int64_t i = 0; i < c.m; ++i) {
+      for (int64_t j = 0; j < c.n; ++j) {
+        double sum = (c.bias ? bias.At(j) : 0.0) + (c.accumulate ? out.At(i * c.n + j) : 0.0);
+        for (int64_t k = 0; k < c.k; ++k) {
+          sum += a.At(c.transpose_a ? k * c.m + i : i * c.k + k) *
+                 b.At(c.transpose_b ? j * c.k + k : k * c.n + j);
+        }
+        result.push_back(sum);
+      }
+    }
+    return result;
+  }
+};
+
+void ExpectCorrect(const Case& c) {
+  for (const int num_threads : {1, 2, 3}) {
+    Operands operands(c);
+    const Doubles reference = operands.Reference(c);
+    const auto context = CpuContext(num_threads);
+    Matmul(*context, operands.Args(c));
+    EXPECT_LT(RelativeError(operands.out.values(), reference), Tolerance(c.out_dtype))
+        << c << " on " << num_threads << " threads";
+  }
+}
+
+constexpr bool kBoth[] = {false, true};
+
+TEST(MatmulTest, EveryLayoutF32) {
+  for (const bool transpose_a : kBoth) {
+    for (const bool transpose_b : kBoth) {
+      for (const bool accumulate : kBoth) {
+        ExpectCorrect({.m = 37,
+                       .n = 53,
+                       .k = 29,
+                       .transpose_a = transpose_a,
+                       .transpose_b = transpose_b,
+                       .bias = transpose_a != transpose_b,
+                       .accumulate = accumulate});
+      }
+    }
+  }
+}
+
+TEST(MatmulTest, EveryLayoutBf16) {
+  for (const bool transpose_a : kBoth) {
+    for (const bool transpose_b : kBoth) {
+      for (const DType out : {DType::kF32, DType::kBf16}) {
+        ExpectCorrect({.m = 37,
+                       .n = 53,
+                       .k = 29,
+                       .dtype = DType::kBf16,
+                       .out_dtype = out,
+                       .transpose_a = transpose_a,
+                       .transpose_b = transpose_b,
+                       .bias = transpose_b,
+                       .accumulate = out == DType::kF32});
+      }
+    }
+  }
+}
+
+TEST(MatmulTest, BlockedSizes) {
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    ExpectCorrect({.m = 128, .n = 192, .k = 256, .dtype = dtype, .bias = true});
+    ExpectCorrect({.m = 96, .n = 320, .k = 64, .dtype = dtype, .transpose_b = true});
+    ExpectCorrect(
+        {.m = 256, .n = 128, .k = 64, .dtype = dtype, .transpose_a = true, .accumulate = true});
+  }
+}
+
+TEST(MatmulTest, RowStrides) {
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    ExpectCorrect({.m = 19, .n = 33, .k = 17, .dtype = dtype, .padding = 15});
+    ExpectCorrect({.m = 19, .n = 33, .k = 17, .dtype = dtype, .transpose_b = true, .padding = 7});
+    ExpectCorrect({.m = 19, .n = 33, .k = 17, .dtype = dtype, .transpose_a = true, .padding = 1});
+  }
+}
+
+TEST(MatmulTest, ThinSizes) {
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    ExpectCorrect({.m = 1, .n = 129, .k = 65, .dtype = dtype, .bias = true});
+    ExpectCorrect({.m = 1, .n = 129, .k = 65, .dtype = dtype, .transpose_b = true});
+    ExpectCorrect({.m = 130, .n = 1, .k = 7, .dtype = dtype});
+    ExpectCorrect({.m = 3, .n = 5, .k = 1, .dtype = dtype, .transpose_a = true});
+    ExpectCorrect({.m = 1, .n = 1, .k = 1, .dtype = dtype});
+  }
+}
+
+TEST(MatmulTest, LongSums) {
+  for (const bool accumulate : kBoth) {
+    for (const bool transpose : kBoth) {
+      ExpectCorrect({.m = 3,
+                     .n = 5,
+                     .k = 20011,
+                     .transpose_a = transpose,
+                     .transpose_b = !transpose,
+                     .bias = true,
+                     .accumulate = accumulate,
+                     .padding = 1});
+    }
+    ExpectCorrect({.m = 3, .n = 5, .k = 16384, .accumulate = accumulate});
+  }
+  ExpectCorrect({.m = 3, .n = 5, .k = 20011, .dtype = DType::kBf16, .out_dtype = DType::kBf16});
+}
+
+TEST(MatmulTest, PaddingBetweenRowsIsLeftAlone) {
+  const Case c = {.m = 5, .n = 6, .k = 7, .padding = 3};
+  Operands operands(c);
+  const std::vector<std::byte> before = operands.out.bytes();
+  Matmul(*CpuContext(2), operands.Args(c));
+  const auto* now = reinterpret_cast<const float*>(operands.out.bytes().data());
+  for (int64_t row = 0; row < c.m; ++row) {
+    for (int64_t i = c.n; i < c.n + c.padding; ++i) EXPECT_EQ(now[row * (c.n + c.padding) + i], 0);
+  }
+}
+
+TEST(MatmulTest, SameBitsEveryTime) {
+  for (const int num_threads : {1, 2}) {
+    const Case c = {.m = 130, .n = 70, .k = 300, .transpose_a = true};
+    const auto context = CpuContext(num_threads);
+    Operands first(c);
+    Matmul(*context, first.Args(c));
+    Operands second(c);
+    Matmul(*CpuContext(num_threads), second.Args(c));
+    EXPECT_EQ(first.out.bytes(), second.out.bytes());
+  }
+}
+
+TEST(MatmulTest, OneContextServesManyShapes) {
+  const auto context = CpuContext(2);
+  for (const int64_t n : {16, 64, 17, 64, 16}) {
+    const Case c = {.m = 8, .n = n, .k = 32};
+    Operands operands(c);
+    Matmul(*context, operands.Args(c));
+    EXPECT_LT(RelativeError(operands.out.values(), operands.Reference(c)), 2e-6) << c;
+  }
+}
+
+TEST(MatmulTest, NonFiniteGoesThrough) {
+  const Case c = {.m = 4, .n = 4, .k = 4};
+  Operands operands(c);
+  operands.a.Set(5, NAN);
+  Matmul(*CpuContext(1), operands.Args(c));
+  EXPECT_TRUE(std::isnan(operands.out.At(4)));
+  EXPECT_FALSE(std::isnan(operands.out.At(0)));
+}
+
+TEST(MatmulDeathTest, NamesTheOperand) {
+  const auto context = CpuContext(1);
+  TestTensor a = TestTensor::F32({3, 4});
+  TestTensor b = TestTensor::F32({5, 6});
+  TestTensor out = TestTensor::F32({3, 6});
+  EXPECT_DEATH(Matmul(*context, {.a = a.view(), .b = b.view(), .out = out.view()}),
+               "matmul b, dim 0: f32 \\[5, 6\\]");
+  TestTensor half(DType::kBf16, {3, 6});
+  TestTensor right = TestTensor::F32({4, 6});
+  EXPECT_DEATH(Matmul(*context, {.a = a.view(), .b = right.view(), .out = half.view()}),
+               "a bf16 out takes bf16 operands");
+  TestTensor bias = TestTensor::F32({5});
+  EXPECT_DEATH(
+      Matmul(*context, {.a = a.view(), .b = right.view(), .out = out.view(), .bias = bias.view()}),
+      "matmul bias, dim 0");
+}
+
+}  // namespace
+}  // namespace entrain
