@@ -1,0 +1,186 @@
+#include <algorithm>
+#include <ranges>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "parallel/checkpoint.h"
+#include "parallel/checkpoint_folder.h"
+#include "runtime/base/check.h"
+#include "runtime/io/byte_size.h"
+
+namespace entrain {
+namespace {
+
+constexpr char kPrefix[] = "step_";
+constexpr char kTemporaryPrefix[] = "tmp_step_";
+
+// Creates `folder` with those above it; each new name is synced, so that the folder is there after a power cut too.
+absl::Status MakeFolderDurably(FileSystem& fs, const std::string& folder) {
+  ASSIGN_OR_RETURN(const bool exists, fs.IsDirectory(folder));
+  if (exists) return absl::OkStatus();
+  const std::string parent = ParentPath(folder);
+  RETURN_IF_ERROR(MakeFolderDurably(fs, parent));
+  RETURN_IF_ERROR(fs.MakeDirectories(folder));
+  return fs.SyncDirectory(parent);
+}
+
+// What an earlier save or removal left when it was interrupted.
+absl::Status RemoveTemporary(FileSystem& fs, const std::string& folder) {
+  ASSIGN_OR_RETURN(const std::vector<DirEntry> entries, fs.List(folder));
+  for (const DirEntry& entry : entries) {
+    if (!absl::StartsWith(entry.name, kTemporaryPrefix)) continue;
+    RETURN_IF_ERROR(fs.RemoveTree(JoinPath(folder, entry.name)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSpace(FileSystem& fs, const std::string& folder,
+                        const CheckpointContents& contents) {
+  const int64_t needed = CheckpointBytes(contents);
+  ASSIGN_OR_RETURN(const int64_t free, fs.FreeSpace(folder));
+  if (needed <= free) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("no space for ", CheckpointName(contents.step), " in '", folder, "': it needs ",
+                   FormatBytes(needed), ", ", FormatBytes(free),
+                   " are free: free some, or put the run's folder on a larger disk"));
+}
+
+// Verified, and really of the step that its name tells.
+absl::Status VerifyAs(FileSystem& fs, const CheckpointInfo& info) {
+  ASSIGN_OR_RETURN(const CommittedCheckpoint committed, VerifyCheckpoint(fs, info.path));
+  if (committed.step == info.step) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("'", info.path, "' holds step ", committed.step,
+                                          ": it was renamed after it was saved"));
+}
+
+// What is there is not a whole checkpoint, as opposed to: it cannot be looked at.
+bool IsDamage(const absl::Status& status) {
+  return absl::IsDataLoss(status) || absl::IsNotFound(status);
+}
+
+// Under a temporary name first: a removal that is interrupted leaves no half checkpoint under a real name.
+absl::Status RemoveCheckpoint(FileSystem& fs, const std::string& folder,
+                              const CheckpointInfo& info) {
+  const std::string temporary = JoinPath(folder, absl::StrCat("tmp_", CheckpointName(info.step)));
+  RETURN_IF_ERROR(fs.Rename(info.path, temporary));
+  return fs.RemoveTree(temporary);
+}
+
+}  // namespace
+
+std::string CheckpointName(int64_t step) {
+  CHECK_GE(step, 0);
+  return absl::StrFormat("%s%08d", kPrefix, step);
+}
+
+int64_t CheckpointStep(const std::string& name) {
+  absl::string_view digits = name;
+  int64_t step = -1;
+  if (!absl::ConsumePrefix(&digits, kPrefix) || !absl::SimpleAtoi(digits, &step) || step < 0)
+    return -1;
+  return CheckpointName(step) == name ? step : -1;
+}
+
+absl::StatusOr<std::string> CheckpointStore::Save(const CheckpointContents& contents,
+                                                  const RetentionPolicy& retention,
+                                                  std::string* warning) {
+  CHECK_GE(retention.keep, 2) << "a checkpoint can only be trusted while there is one before it";
+  RETURN_IF_ERROR(MakeFolderDurably(fs_, folder_));
+  RETURN_IF_ERROR(RemoveTemporary(fs_, folder_));
+  const CheckpointInfo info = InfoOf(contents.step);
+  ASSIGN_OR_RETURN(const bool exists, fs_.Exists(info.path));
+  const absl::Status present = exists ? VerifyAs(fs_, info) : absl::NotFoundError("");
+  if (absl::IsFailedPrecondition(present))
+    return present;  // a later program's: not ours to replace
+  if (!present.ok()) RETURN_IF_ERROR(Write(contents, info, /*replace=*/exists));
+  RETURN_IF_ERROR(fs_.SyncDirectory(folder_));
+  const absl::Status removed = RemoveOld(retention, contents.step);
+  if (!removed.ok() && warning != nullptr) {
+    *warning = absl::StrCat("an old checkpoint could not be removed: ", removed.message());
+  }
+  return info.path;
+}
+
+absl::Status CheckpointStore::Write(const CheckpointContents& contents, const CheckpointInfo& info,
+                                    bool replace) {
+  RETURN_IF_ERROR(CheckSpace(fs_, folder_, contents));
+  const std::string temporary = JoinPath(folder_, absl::StrCat("tmp_", CheckpointName(info.step)));
+  absl::Status status = WriteCheckpointFolder(fs_, temporary, contents);
+  if (status.ok() && replace) status = fs_.RemoveTree(info.path);
+  if (status.ok()) status = fs_.Rename(temporary, info.path);
+  // What was written is of no use and may be what fills the disk.
+  if (!status.ok()) fs_.RemoveTree(temporary).IgnoreError();
+  return status;
+}
+
+absl::StatusOr<std::vector<CheckpointInfo>> CheckpointStore::List() const {
+  std::vector<CheckpointInfo> found;
+  const absl::StatusOr<std::vector<DirEntry>> entries = fs_.List(folder_);
+  if (absl::IsNotFound(entries.status())) return found;
+  RETURN_IF_ERROR(entries.status());
+  for (const DirEntry& entry : *entries) {
+    const int64_t step = CheckpointStep(entry.name);
+    if (entry.is_directory && step >= 0) found.push_back(InfoOf(step));
+  }
+  std::sort(found.begin(), found.end(),
+            [](const auto& a, const auto& b) { return a.step < b.step; });
+  return found;
+}
+
+absl::StatusOr<CheckpointInfo> CheckpointStore::FindLatest(
+    std::vector<DamagedCheckpoint>* damaged) const {
+  ASSIGN_OR_RETURN(const std::vector<CheckpointInfo> found, List());
+  absl::Status newest;
+  for (const CheckpointInfo& info : found | std::views::reverse) {
+    const absl::Status status = VerifyAs(fs_, info);
+    if (status.ok()) return info;
+    if (absl::IsFailedPrecondition(status)) return status;
+    if (newest.ok()) newest = status;
+    if (damaged != nullptr) damaged->push_back({info, status});
+  }
+  if (found.empty())
+    return absl::NotFoundError(absl::StrCat("there is no checkpoint in '", folder_, "'"));
+  return absl::NotFoundError(absl::StrCat("none of the ", found.size(), " checkpoints in '",
+                                          folder_,
+                                          "' can be used; the newest: ", newest.message()));
+}
+
+absl::StatusOr<CheckpointInfo> CheckpointStore::Find(int64_t step) const {
+  ASSIGN_OR_RETURN(const std::vector<CheckpointInfo> found, List());
+  for (const CheckpointInfo& info : found) {
+    if (info.step != step) continue;
+    RETURN_IF_ERROR(VerifyAs(fs_, info));
+    return info;
+  }
+  const std::string steps = absl::StrJoin(
+      found, ", ", [](std::string* out, const auto& info) { absl::StrAppend(out, info.step); });
+  return absl::NotFoundError(absl::StrCat("there is no checkpoint of step ", step, " in '", folder_,
+                                          "'; there is ", steps.empty() ? "none" : steps));
+}
+
+absl::Status CheckpointStore::RemoveOld(const RetentionPolicy& retention, int64_t newest) const {
+  ASSIGN_OR_RETURN(const std::vector<CheckpointInfo> found, List());
+  absl::Status first_error;
+  int whole = 0;
+  for (const CheckpointInfo& info : found | std::views::reverse) {
+    if (info.step > newest) continue;
+    absl::Status status = VerifyCheckpoint(fs_, info.path, /*check_contents=*/false).status();
+    if (absl::IsFailedPrecondition(status)) continue;
+    const bool permanent = retention.keep_every > 0 && info.step % retention.keep_every == 0;
+    const bool stays = permanent || whole < retention.keep;
+    if (status.ok()) ++whole;
+    if (!stays && (status.ok() || IsDamage(status))) status = RemoveCheckpoint(fs_, folder_, info);
+    if (first_error.ok() && !IsDamage(status)) first_error = status;
+  }
+  return first_error;
+}
+
+CheckpointInfo CheckpointStore::InfoOf(int64_t step) const {
+  return {step, JoinPath(folder_, CheckpointName(step))};
+}
+
+}  // namespace entrain
