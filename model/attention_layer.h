@@ -1,0 +1,65 @@
+// AttentionLayer: q, k, v projection, rotary positions, attention with temperatures, output projection.
+#ifndef ENTRAIN_MODEL_ATTENTION_LAYER_H_
+#define ENTRAIN_MODEL_ATTENTION_LAYER_H_
+
+#include <string>
+
+#include "model/linear.h"
+#include "model/model_config.h"
+
+namespace entrain {
+
+class AttentionLayer {
+ public:
+  AttentionLayer() = default;
+  // Parameters `<name>.c_attn`, `<name>.c_proj` and `<name>.temperature` [H, T] or [H].
+  AttentionLayer(ParamSet& params, const std::string& name, const ModelConfig& config);
+
+  struct Saved {
+    TensorView qkv;  // [B, T, 3, H, D], q and k rotated
+    TensorView out;  // [B, T, H, D], before the projection
+    TensorView lse;  // f32 [B, H, T], in two parts
+    TensorView lse_low;
+  };
+  Saved AllocateSaved(Arena& arena, int64_t batch, int64_t positions, DType compute) const;
+
+  // z [B·T, C] compute dtype; stream f32 [B·T, C] is added to; entropy f32 [B, H, T] is written.
+  void Forward(Context& context, const ParamSet& params, const TensorView& z,
+               const TensorView& stream, const TensorView& entropy, const Saved& saved) const;
+
+  struct Scratch {
+    TensorView branch;  // compute dtype [R, C]: ∂L/∂(what was added to the stream), an input
+    TensorView out;     // compute dtype [R, C]
+    TensorView qkv;     // compute dtype [R, 3C]
+  };
+  // dz f32 [R, C]: overwritten, or added to when add_to_dz. entropy_gradient f32 [B, H, T] or empty.
+  void Backward(Context& context, const ParamSet& params, const Saved& saved, const TensorView& z,
+                const TensorView& entropy, const TensorView& entropy_gradient, const TensorView& dz,
+                bool add_to_dz, const Scratch& scratch, bool accumulate) const;
+
+  // Sampling: one position, the newest of `length`, against a cache of keys and values [capacity, H, D]; the new key and
+  // value are put into it. z [1, C]; stream f32 [1, C] is added to; entropy f32 [H].
+  struct Cache {
+    TensorView keys;
+    TensorView values;
+  };
+  void Decode(Context& context, const ParamSet& params, const TensorView& z,
+              const TensorView& stream, const TensorView& entropy, const Saved& saved,
+              const Cache& cache, int64_t length) const;
+
+ private:
+  TensorView TemperatureOf(const ParamSet& params) const {
+    return temperature_.valid() ? params.value(temperature_) : TensorView();
+  }
+
+  int64_t width_ = 0;
+  int64_t heads_ = 0;
+  int64_t rotary_dims_ = 0;  // 0: positions are not rotary
+  Linear qkv_;
+  Linear projection_;
+  ParamId temperature_;
+};
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_MODEL_ATTENTION_LAYER_H_

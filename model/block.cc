@@ -1,0 +1,118 @@
+#include "model/block.h"
+
+#include <string>
+
+#include "runtime/kernels/cast.h"
+
+namespace entrain {
+
+Block::Block(ParamSet& params, const ModelConfig& config, int64_t layer)
+    : kind_(config.block),
+      has_ffn_(config.layer_has_ffn(layer)),
+      width_(config.width),
+      ffn_width_(has_ffn_ && config.ffn != Ffn::kFused ? config.ffn_width() : 0) {
+  const std::string prefix = "transformer.h." + std::to_string(layer);
+  norm1_ = NormLayer(params, prefix + ".ln_1", config.block_norm, width_);
+  attention_ = AttentionLayer(params, prefix + ".attn", config);
+  if (!has_ffn_) return;
+  norm2_ = NormLayer(params, prefix + ".ln_2", config.block_norm, width_);
+  ffn_ = FfnLayer(params, prefix + ".mlp", config);
+}
+
+Block::Saved Block::AllocateSaved(Arena& arena, int64_t batch, int64_t positions,
+                                  DType compute) const {
+  const int64_t rows = batch * positions;
+  Saved saved;
+  saved.norm1 = norm1_.AllocateSaved(arena, rows, compute);
+  saved.attention = attention_.AllocateSaved(arena, batch, positions, compute);
+  if (!has_ffn_) return saved;
+  saved.y = arena.Allocate("stream after attention", DType::kF32, {rows, width_});
+  saved.norm2 = norm2_.AllocateSaved(arena, rows, compute);
+  saved.ffn = ffn_.AllocateSaved(arena, rows, compute);
+  return saved;
+}
+
+Block::Scratch Block::AllocateScratch(Arena& arena, int64_t rows, DType compute) const {
+  Scratch scratch;
+  scratch.branch = arena.Allocate("gradient of a branch", compute, {rows, width_});
+  if (kind_ == BlockKind::kParallel) {
+    scratch.branch2 = arena.Allocate("gradient of the other branch", compute, {rows, width_});
+  }
+  if (!norm1_.is_none()) {
+    scratch.normed = arena.Allocate("gradient of a norm's output", DType::kF32, {rows, width_});
+  }
+  scratch.attention = arena.Allocate("gradient of attention", compute, {rows, width_});
+  scratch.qkv = arena.Allocate("gradient of qkv", compute, {rows, 3 * width_});
+  if (ffn_width_ > 0) {
+    scratch.hidden = arena.Allocate("gradient of ffn hidden", compute, {rows, ffn_width_});
+  }
+  return scratch;
+}
+
+void Block::Forward(Context& context, const ParamSet& params, const TensorView& x,
+                    const TensorView& out, const TensorView& entropy, Saved& saved) const {
+  const TensorView y = StreamAfterAttention(out, saved);
+  norm1_.Forward(context, params, x, saved.norm1);
+  Cast(context, x, y);
+  attention_.Forward(context, params, saved.norm1.out, y, entropy, saved.attention);
+  ForwardFfn(context, params, x, out, saved);
+}
+
+void Block::ForwardFfn(Context& context, const ParamSet& params, const TensorView& x,
+                       const TensorView& out, Saved& saved) const {
+  if (!has_ffn_) return;
+  const TensorView& input = kind_ == BlockKind::kParallel ? x : saved.y;
+  norm2_.Forward(context, params, input, saved.norm2);
+  ffn_.Forward(context, params, saved.norm2.out, saved.y, out, saved.ffn);
+}
+
+void Block::Backward(Context& context, const ParamSet& params, const Saved& saved,
+                     const TensorView& x, const TensorView& entropy,
+                     const TensorView& entropy_gradient, const TensorView& dx,
+                     const Scratch& scratch, bool accumulate) const {
+  // In a parallel block the FFN's gradient joins x, not y: what flows into attention is set aside before.
+  const bool parallel = kind_ == BlockKind::kParallel;
+  if (has_ffn_) {
+    ffn_.BackwardScales(context, params, saved.ffn, saved.y, dx,
+                        {scratch.branch, scratch.hidden}, accumulate);
+    if (parallel) Cast(context, dx, scratch.branch2);
+    BackwardFfn(context, params, saved, x, dx, scratch, accumulate);
+  }
+  const bool set_aside = parallel && has_ffn_;
+  if (!set_aside) Cast(context, dx, scratch.branch);
+  BackwardAttention(context, params, saved, x, entropy, entropy_gradient, dx, scratch,
+                    set_aside ? scratch.branch2 : scratch.branch, accumulate);
+}
+
+void Block::BackwardFfn(Context& context, const ParamSet& params, const Saved& saved,
+                        const TensorView& x, const TensorView& dx, const Scratch& scratch,
+                        bool accumulate) const {
+  const TensorView& input = kind_ == BlockKind::kParallel ? x : saved.y;
+  ffn_.BackwardBranch(context, params, saved.ffn, saved.norm2.out,
+                      norm2_.GradientTarget(dx, scratch.normed), norm2_.is_none(),
+                      {scratch.branch, scratch.hidden}, accumulate);
+  norm2_.Backward(context, params, input, saved.norm2, scratch.normed, dx, accumulate);
+}
+
+void Block::BackwardAttention(Context& context, const ParamSet& params, const Saved& saved,
+                              const TensorView& x, const TensorView& entropy,
+                              const TensorView& entropy_gradient, const TensorView& dx,
+                              const Scratch& scratch, const TensorView& branch,
+                              bool accumulate) const {
+  attention_.Backward(context, params, saved.attention, saved.norm1.out, entropy, entropy_gradient,
+                      norm1_.GradientTarget(dx, scratch.normed), norm1_.is_none(),
+                      {branch, scratch.attention, scratch.qkv}, accumulate);
+  norm1_.Backward(context, params, x, saved.norm1, scratch.normed, dx, accumulate);
+}
+
+void Block::Decode(Context& context, const ParamSet& params, const TensorView& x,
+                   const TensorView& out, const TensorView& entropy, Saved& saved,
+                   const AttentionLayer::Cache& cache, int64_t length) const {
+  const TensorView y = StreamAfterAttention(out, saved);
+  norm1_.Forward(context, params, x, saved.norm1);
+  Cast(context, x, y);
+  attention_.Decode(context, params, saved.norm1.out, y, entropy, saved.attention, cache, length);
+  ForwardFfn(context, params, x, out, saved);
+}
+
+}  // namespace entrain

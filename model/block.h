@@ -1,0 +1,85 @@
+// Block: one layer of the transformer.
+//   sequential:  y = x + MHA(N1(x));  x' = β·y + (1/α)·FFN(N2(y))
+//   parallel:    y = x + MHA(N1(x));  x' = β·y + (1/α)·FFN(N2(x))
+//   pruned FFN:  x' = y
+#ifndef ENTRAIN_MODEL_BLOCK_H_
+#define ENTRAIN_MODEL_BLOCK_H_
+
+#include <cstdint>
+
+#include "model/attention_layer.h"
+#include "model/ffn.h"
+#include "model/norm.h"
+
+namespace entrain {
+
+class Block {
+ public:
+  // Parameters below `transformer.h.<layer>`.
+  Block(ParamSet& params, const ModelConfig& config, int64_t layer);
+
+  struct Saved {
+    NormLayer::Saved norm1;
+    AttentionLayer::Saved attention;
+    TensorView y;  // f32 [R, C]; unused where the FFN is pruned
+    NormLayer::Saved norm2;
+    FfnLayer::Saved ffn;
+  };
+  Saved AllocateSaved(Arena& arena, int64_t batch, int64_t positions, DType compute) const;
+
+  // x f32 [R, C] → out f32 [R, C] (not the same memory); entropy f32 [B, H, T].
+  void Forward(Context& context, const ParamSet& params, const TensorView& x,
+               const TensorView& out, const TensorView& entropy, Saved& saved) const;
+
+  struct Scratch {
+    TensorView branch;     // compute dtype [R, C]
+    TensorView branch2;    // compute dtype [R, C]; parallel blocks only
+    TensorView normed;     // f32 [R, C]
+    TensorView attention;  // compute dtype [R, C]
+    TensorView qkv;        // compute dtype [R, 3C]
+    TensorView hidden;     // compute dtype [R, F]
+  };
+  Scratch AllocateScratch(Arena& arena, int64_t rows, DType compute) const;
+
+  // dx f32 [R, C]: ∂L/∂out on entry, ∂L/∂x on return.
+  void Backward(Context& context, const ParamSet& params, const Saved& saved, const TensorView& x,
+                const TensorView& entropy, const TensorView& entropy_gradient, const TensorView& dx,
+                const Scratch& scratch, bool accumulate) const;
+
+  // Sampling: one new position; saved for one row.
+  void Decode(Context& context, const ParamSet& params, const TensorView& x, const TensorView& out,
+              const TensorView& entropy, Saved& saved, const AttentionLayer::Cache& cache,
+              int64_t length) const;
+
+  bool has_ffn() const { return has_ffn_; }
+  FfnLayer& ffn() { return ffn_; }
+  const FfnLayer& ffn() const { return ffn_; }
+
+ private:
+  // The stream after attention: y, or with a pruned FFN the block's output itself.
+  TensorView StreamAfterAttention(const TensorView& out, const Saved& saved) const {
+    return has_ffn_ ? saved.y : out;
+  }
+  void ForwardFfn(Context& context, const ParamSet& params, const TensorView& x,
+                  const TensorView& out, Saved& saved) const;
+  void BackwardFfn(Context& context, const ParamSet& params, const Saved& saved,
+                   const TensorView& x, const TensorView& dx, const Scratch& scratch,
+                   bool accumulate) const;
+  void BackwardAttention(Context& context, const ParamSet& params, const Saved& saved,
+                         const TensorView& x, const TensorView& entropy,
+                         const TensorView& entropy_gradient, const TensorView& dx,
+                         const Scratch& scratch, const TensorView& branch, bool accumulate) const;
+
+  BlockKind kind_;
+  bool has_ffn_;
+  int64_t width_;
+  int64_t ffn_width_;  // 0: no hidden layer
+  NormLayer norm1_;
+  AttentionLayer attention_;
+  NormLayer norm2_;
+  FfnLayer ffn_;
+};
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_MODEL_BLOCK_H_

@@ -1,0 +1,110 @@
+#include "model/decoder.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "runtime/base/check.h"
+#include "runtime/kernels/embedding.h"
+
+namespace entrain {
+namespace {
+
+ActivationLayout LayoutFor(const Model& model, int64_t positions) {
+  return {.batch = 1,
+          .positions = positions,
+          .compute = model.compute_dtype(),
+          .logits_rows = 1};
+}
+
+int64_t CacheBytes(const Model& model) {
+  const ModelConfig& c = model.config();
+  return 2 * c.layers *
+         Buffer::Aligned(c.context * c.width * SizeOf(model.compute_dtype()));
+}
+
+int64_t PrefillBytes(const Model& model) {
+  Arena measure;
+  model.transformer().AllocateActivations(measure, LayoutFor(model, model.config().context));
+  return measure.peak_bytes();
+}
+
+// Keys (part 1) or values (part 2) of qkv [1, T, 3, H, D] into the first T positions of a cache [capacity, H, D].
+void CopyPart(const TensorView& qkv, int64_t part, const TensorView& cache) {
+  const int64_t positions = qkv.dim(1);
+  const int64_t width = qkv.dim(3) * qkv.dim(4);
+  const TensorView from = qkv.Reshape({positions * 3, width});
+  const TensorView to = cache.Reshape({cache.dim(0), width});
+  for (int64_t i = 0; i < positions; ++i) {
+    std::memcpy(to.Rows(i, 1).raw(), from.Rows(3 * i + part, 1).raw(),
+                static_cast<size_t>(width * SizeOf(qkv.dtype())));
+  }
+}
+
+}  // namespace
+
+Decoder::Decoder(Context& context, Model& model)
+    : context_(context),
+      model_(model),
+      cache_memory_(CacheBytes(model)),
+      arena_(PrefillBytes(model)),
+      logits_(static_cast<size_t>(model.config().vocab)) {
+  const ModelConfig& config = model.config();
+  model.transformer().BeginStep(context, false);
+  for (int64_t l = 0; l < config.layers; ++l) {
+    AttentionLayer::Cache cache;
+    for (TensorView* part : {&cache.keys, &cache.values}) {
+      *part = cache_memory_.Allocate("cache", model.compute_dtype(),
+                                     {config.context, config.heads, config.head_width()});
+    }
+    caches_.push_back(cache);
+  }
+}
+
+void Decoder::Prefill(std::span<const int32_t> tokens) {
+  const auto count = static_cast<int64_t>(tokens.size());
+  CHECK(count >= 1 && count <= model_.config().context) << count;
+  Arena::Scope scope(arena_);
+  const Transformer& transformer = model_.transformer();
+  Activations a = transformer.AllocateActivations(arena_, LayoutFor(model_, count));
+  std::vector<int32_t> inputs(tokens.begin(), tokens.end());
+  transformer.RunBlocks(context_, {inputs.data(), DType::kI32, {1, count}}, a, [&](int64_t l) {
+    CopyPart(a.SavedOf(l).attention.qkv, 1, caches_[static_cast<size_t>(l)].keys);
+    CopyPart(a.SavedOf(l).attention.qkv, 2, caches_[static_cast<size_t>(l)].values);
+  });
+  length_ = count;
+  KeepLogits(a.StreamInto(model_.config().layers).Rows(count - 1, 1), a.head);
+}
+
+void Decoder::Append(int32_t token) {
+  const ModelConfig& config = model_.config();
+  CHECK_LT(length_, config.context);
+  Arena::Scope scope(arena_);
+  const Transformer& transformer = model_.transformer();
+  Activations a = transformer.AllocateActivations(arena_, LayoutFor(model_, 1));
+  ++length_;
+  EmbeddingForward(context_, {.tokens = {&token, DType::kI32, {1, 1}},
+                              .wte = model_.params().compute(transformer.token_embedding()),
+                              .wpe = transformer.PositionTable(),
+                              .out = a.StreamInto(0),
+                              .first_position = length_ - 1});
+  for (int64_t l = 0; l < config.layers; ++l) {
+    transformer.blocks()[static_cast<size_t>(l)].Decode(
+        context_, model_.params(), a.StreamInto(l), a.StreamInto(l + 1),
+        a.EntropyOf(l).Reshape({config.heads}), a.SavedOf(l), caches_[static_cast<size_t>(l)],
+        length_);
+  }
+  KeepLogits(a.StreamInto(config.layers), a.head);
+}
+
+// The final norm's memory holds a row for every position; one is enough here.
+void Decoder::KeepLogits(const TensorView& last_stream, Head::Saved& saved) {
+  Head::Saved row = saved;
+  if (row.norm.out) row.norm.out = row.norm.out.Rows(0, 1);
+  if (row.norm.mean) row.norm.mean = {row.norm.mean.raw(), DType::kF32, {1}};
+  if (row.norm.rstd) row.norm.rstd = {row.norm.rstd.raw(), DType::kF32, {1}};
+  const TensorView logits =
+      model_.transformer().head().Logits(context_, model_.params(), last_stream, row);
+  std::copy_n(logits.data<float>(), logits_.size(), logits_.begin());
+}
+
+}  // namespace entrain

@@ -1,0 +1,210 @@
+#include "model/entropy_regularizer.h"
+
+#include <cmath>
+#include <string>
+
+#include "runtime/base/check.h"
+#include "runtime/kernels/entropy_penalty.h"
+
+namespace entrain {
+namespace {
+
+std::vector<double> RowMaxima(MaxEntropy form, int64_t positions) {
+  std::vector<double> maxima(static_cast<size_t>(positions), std::log(static_cast<double>(positions)));
+  if (form == MaxEntropy::kCausal) {
+    for (int64_t i = 0; i < positions; ++i) {
+      maxima[static_cast<size_t>(i)] = std::log(static_cast<double>(i + 1));
+    }
+  }
+  return maxima;
+}
+
+// Rows of layer l of a [L, B, H, T] tensor as [B, H, T].
+TensorView LayerRows(const TensorView& entropy, int64_t layer) {
+  const int64_t rows = entropy.dim(1) * entropy.dim(2);
+  return entropy.Rows(layer * rows, rows).Reshape({entropy.dim(1), entropy.dim(2), entropy.dim(3)});
+}
+
+}  // namespace
+
+EntropyRegularizer::EntropyRegularizer(const ModelConfig& model, ParamSet& params)
+    : config_(*model.entropy_regularizer),
+      layers_(model.layers),
+      heads_(model.heads),
+      row_max_(RowMaxima(config_.max_entropy, model.context)),
+      head_max_(config_.max_entropy == MaxEntropy::kCausal ? MaxCausalMeanEntropy(model.context)
+                                                           : row_max_.back()),
+      gate_sum_(Index(layers_, 0)),
+      heads_state_(Index(layers_, 0)),
+      previous_entropy_(Index(layers_, 0)) {
+  for (int64_t l = 0; l < layers_; ++l) {
+    thresholds_.push_back(
+        params.Add({.name = "transformer.h." + std::to_string(l) + ".attn.entropy_threshold",
+                    .shape = {heads_},
+                    .scale = static_cast<float>(config_.threshold_init)}));
+  }
+}
+
+double EntropyRegularizer::StrengthAt(int64_t step) const {
+  if (step < config_.start_step) return 0.0;
+  const int64_t done = step - config_.start_step + 1;
+  if (done >= config_.warmup_steps) return config_.strength;
+  return config_.strength * static_cast<double>(done) / static_cast<double>(config_.warmup_steps);
+}
+
+void EntropyRegularizer::BeginStep(int64_t step, int64_t accumulation) {
+  strength_ = StrengthAt(step);
+  accumulation_ = accumulation;
+  micro_steps_ = 0;
+  penalty_sum_ = 0.0;
+  gate_sum_.assign(gate_sum_.size(), 0.0);
+}
+
+EntropyRegularizer::HeadState EntropyRegularizer::JudgeHead(double mean_entropy,
+                                                            double threshold) const {
+  const double delta = mean_entropy - threshold * head_max_;
+  return {delta, std::abs(delta) > config_.margin * head_max_ ? 1.0 : 0.0};
+}
+
+void EntropyRegularizer::Measure(Context& context, const ParamSet& params,
+                                 const TensorView& entropy, const EntropyStatistics& statistics) {
+  ++micro_steps_;
+  if (config_.granularity == Granularity::kHead) {
+    MeasureHeads(params, statistics);
+  } else {
+    MeasureRows(context, params, entropy);
+  }
+}
+
+void EntropyRegularizer::MeasureHeads(const ParamSet& params, const EntropyStatistics& statistics) {
+  const bool previous = config_.statistics == Statistics::kPreviousStep;
+  double sum = 0.0;
+  for (int64_t l = 0; l < layers_; ++l) {
+    for (int64_t h = 0; h < heads_; ++h) {
+      const size_t i = Index(l, h);
+      const double mean = previous ? previous_entropy_[i] : statistics.Mean(l, h);
+      HeadState state = JudgeHead(mean, Threshold(params, l, h));
+      // The first step has no previous one: the gate stays shut.
+      if (previous && !has_previous_) state = {};
+      heads_state_[i] = state;
+      gate_sum_[i] += state.gate;
+      sum += state.delta * state.delta * state.gate;
+    }
+  }
+  penalty_sum_ += sum / static_cast<double>(layers_ * heads_);
+}
+
+// Rows of other micro-steps have no part in a row's penalty, so both forms of `statistics` are the same here.
+void EntropyRegularizer::MeasureRows(Context& context, const ParamSet& params,
+                                     const TensorView& entropy) {
+  const auto rows = static_cast<double>(entropy.dim(1) * entropy.dim(3));
+  std::vector<HeadPenalty> sums(static_cast<size_t>(heads_));
+  double sum = 0.0;
+  for (int64_t l = 0; l < layers_; ++l) {
+    RowPenalty(context, {.entropy = LayerRows(entropy, l),
+                         .threshold = params.value(thresholds_[static_cast<size_t>(l)]),
+                         .max_entropy = row_max_.data(),
+                         .margin = config_.margin},
+               sums.data());
+    for (int64_t h = 0; h < heads_; ++h) {
+      sum += sums[static_cast<size_t>(h)].penalty / rows;
+      gate_sum_[Index(l, h)] += sums[static_cast<size_t>(h)].open_rows / rows;
+    }
+  }
+  penalty_sum_ += sum / static_cast<double>(layers_ * heads_);
+}
+
+TensorView EntropyRegularizer::RowGradient(Context& context, const ParamSet& params, int64_t layer,
+                                           const TensorView& entropy, const TensorView& buffer) {
+  const int64_t rows = entropy.dim(0) * entropy.dim(2) * accumulation_;
+  const double scale = 2.0 * strength_ / static_cast<double>(layers_ * heads_ * rows);
+  std::vector<HeadPenalty> sums(static_cast<size_t>(heads_));
+  if (config_.granularity == Granularity::kQuery) {
+    if (scale != 0.0) {
+      RowPenalty(context, {.entropy = entropy,
+                           .threshold = params.value(thresholds_[static_cast<size_t>(layer)]),
+                           .gradient = buffer,
+                           .max_entropy = row_max_.data(),
+                           .margin = config_.margin,
+                           .scale = scale},
+                 sums.data());
+    }
+  } else {
+    const auto head_rows = static_cast<double>(entropy.dim(0) * entropy.dim(2));
+    std::vector<double> values(static_cast<size_t>(heads_));
+    for (int64_t h = 0; h < heads_; ++h) {
+      const HeadState& state = heads_state_[Index(layer, h)];
+      const double g = scale * state.delta * state.gate;
+      values[static_cast<size_t>(h)] = g;
+      sums[static_cast<size_t>(h)].open_rows = state.gate;
+      sums[static_cast<size_t>(h)].threshold_gradient = -head_max_ * g * head_rows;
+    }
+    if (scale != 0.0) FillHeads(context, values.data(), buffer);
+  }
+  double open = 0.0;
+  for (int64_t h = 0; h < heads_; ++h) {
+    open += sums[static_cast<size_t>(h)].open_rows;
+    AddThresholdGradient(params, layer, h, sums[static_cast<size_t>(h)].threshold_gradient);
+  }
+  return scale != 0.0 && open > 0.0 ? buffer : TensorView();
+}
+
+void EntropyRegularizer::AddThresholdGradient(const ParamSet& params, int64_t layer, int64_t head,
+                                              double gradient) const {
+  float& sum = params.gradient(thresholds_[static_cast<size_t>(layer)]).data<float>()[head];
+  sum = static_cast<float>((micro_steps_ > 1 ? sum : 0.0F) + gradient);
+}
+
+void EntropyRegularizer::EndStep(const EntropyStatistics& statistics) {
+  for (int64_t l = 0; l < layers_; ++l) {
+    for (int64_t h = 0; h < heads_; ++h) {
+      previous_entropy_[Index(l, h)] = static_cast<float>(statistics.Mean(l, h));
+    }
+  }
+  has_previous_ = true;
+}
+
+double EntropyRegularizer::Gate(int64_t layer, int64_t head) const {
+  return gate_sum_[Index(layer, head)] / static_cast<double>(micro_steps_ > 0 ? micro_steps_ : 1);
+}
+
+float EntropyRegularizer::Threshold(const ParamSet& params, int64_t layer, int64_t head) const {
+  return params.value(thresholds_[static_cast<size_t>(layer)]).data<float>()[head];
+}
+
+void EntropyRegularizer::BeginEvaluation() {
+  evaluation_sum_ = 0.0;
+  evaluation_rows_ = 0.0;
+}
+
+void EntropyRegularizer::AddEvaluation(Context& context, const ParamSet& params,
+                                       const TensorView& entropy) {
+  if (config_.granularity == Granularity::kHead) return;
+  std::vector<HeadPenalty> sums(static_cast<size_t>(heads_));
+  for (int64_t l = 0; l < layers_; ++l) {
+    RowPenalty(context, {.entropy = LayerRows(entropy, l),
+                         .threshold = params.value(thresholds_[static_cast<size_t>(l)]),
+                         .max_entropy = row_max_.data(),
+                         .margin = config_.margin},
+               sums.data());
+    for (const HeadPenalty& sum : sums) evaluation_sum_ += sum.penalty;
+  }
+  evaluation_rows_ += static_cast<double>(entropy.size());
+}
+
+double EntropyRegularizer::EvaluationPenalty(const ParamSet& params,
+                                             const EntropyStatistics& statistics) const {
+  if (config_.granularity == Granularity::kQuery) {
+    return evaluation_rows_ > 0.0 ? evaluation_sum_ / evaluation_rows_ : 0.0;
+  }
+  double sum = 0.0;
+  for (int64_t l = 0; l < layers_; ++l) {
+    for (int64_t h = 0; h < heads_; ++h) {
+      const HeadState state = JudgeHead(statistics.Mean(l, h), Threshold(params, l, h));
+      sum += state.delta * state.delta * state.gate;
+    }
+  }
+  return sum / static_cast<double>(layers_ * heads_);
+}
+
+}  // namespace entrain

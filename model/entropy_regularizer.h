@@ -1,0 +1,91 @@
+// EntropyRegularizer: where entropy becomes a penalty, and the penalty a gradient. One learnable threshold θ a head.
+//
+//   head:  δ = E^{l,h} − θ^{l,h}·E_max, E the mean over the whole (micro-)batch;  query: the same for each row
+//   penalty δ² where |δ| > γ·E_max, else 0;  L_entropy = mean over rows, heads, layers;  L_total = L_CE + λ·L_entropy
+//
+// E_max = log T, or `causal`: log i for row i and (log T!)/T for a head. Source: EGA (arXiv 2501.03489), Algorithm 1.
+#ifndef ENTRAIN_MODEL_ENTROPY_REGULARIZER_H_
+#define ENTRAIN_MODEL_ENTROPY_REGULARIZER_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "model/entropy_statistics.h"
+#include "model/model_config.h"
+#include "parallel/param_set.h"
+
+namespace entrain {
+
+class EntropyRegularizer {
+ public:
+  // Declares `transformer.h.{l}.attn.entropy_threshold` [H] for every layer. `model.entropy_regularizer` must be set.
+  EntropyRegularizer(const ModelConfig& model, ParamSet& params);
+
+  // λ of a step (from 0): 0 before start_step, then linear over warmup_steps, then `strength`.
+  double StrengthAt(int64_t step) const;
+
+  // A training step: `accumulation` micro-steps of equal size follow.
+  void BeginStep(int64_t step, int64_t accumulation);
+  // One micro-step, between forward and backward: entropy f32 [L, B, H, T] and its statistics (over every sequence of the
+  // micro-step, also those of other ranks). Sets the gates and δ that RowGradient uses.
+  void Measure(Context& context, const ParamSet& params, const TensorView& entropy,
+               const EntropyStatistics& statistics);
+  // ∂(λ·L_entropy of the step)/∂H for layer's rows into buffer f32 [B, H, T]; an empty view when it is zero throughout. The
+  // thresholds' gradients are written (added to on later micro-steps) on the way. Call once a layer and micro-step.
+  TensorView RowGradient(Context& context, const ParamSet& params, int64_t layer,
+                         const TensorView& entropy, const TensorView& buffer);
+  // End of the step: `statistics` of the complete batch become the previous step's (statistics = previous_step).
+  void EndStep(const EntropyStatistics& statistics);
+
+  // Mean over the step's micro-steps of L_entropy (unscaled).
+  double penalty() const { return penalty_sum_ / static_cast<double>(micro_steps_ > 0 ? micro_steps_ : 1); }
+  double strength() const { return strength_; }
+  // Share of the step's rows (query) or micro-steps (head) with an open gate.
+  double Gate(int64_t layer, int64_t head) const;
+  float Threshold(const ParamSet& params, int64_t layer, int64_t head) const;
+
+  // Penalty without a gradient over a whole evaluation set: add batches, then ask.
+  void BeginEvaluation();
+  void AddEvaluation(Context& context, const ParamSet& params, const TensorView& entropy);
+  double EvaluationPenalty(const ParamSet& params, const EntropyStatistics& statistics) const;
+
+  // Previous step's E [L·H], f32; empty before the first step. A listed piece of training state.
+  std::vector<float>& previous_entropy() { return previous_entropy_; }
+  bool has_previous() const { return has_previous_; }
+  void set_has_previous(bool value) { has_previous_ = value; }
+
+ private:
+  struct HeadState {
+    double delta = 0.0;
+    double gate = 0.0;
+  };
+  HeadState JudgeHead(double mean_entropy, double threshold) const;
+  void MeasureHeads(const ParamSet& params, const EntropyStatistics& statistics);
+  void MeasureRows(Context& context, const ParamSet& params, const TensorView& entropy);
+  void AddThresholdGradient(const ParamSet& params, int64_t layer, int64_t head, double gradient) const;
+  size_t Index(int64_t layer, int64_t head) const {
+    return static_cast<size_t>(layer * heads_ + head);
+  }
+
+  EntropyRegularizerConfig config_;
+  int64_t layers_;
+  int64_t heads_;
+  std::vector<double> row_max_;  // E_max of row i
+  double head_max_;              // E_max of a head
+  std::vector<ParamId> thresholds_;
+
+  double strength_ = 0.0;
+  int64_t accumulation_ = 1;
+  int64_t micro_steps_ = 0;
+  double penalty_sum_ = 0.0;
+  std::vector<double> gate_sum_;   // [L·H]
+  std::vector<HeadState> heads_state_;  // [L·H], of the micro-step
+  double evaluation_sum_ = 0.0;
+  double evaluation_rows_ = 0.0;
+  std::vector<float> previous_entropy_;
+  bool has_previous_ = false;
+};
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_MODEL_ENTROPY_REGULARIZER_H_

@@ -1,0 +1,84 @@
+#include "model/entropy_statistics.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "runtime/base/check.h"
+
+namespace entrain {
+
+double MaxCausalMeanEntropy(int64_t positions) {
+  return std::lgamma(static_cast<double>(positions) + 1.0) / static_cast<double>(positions);
+}
+
+std::vector<double> LayerMeans(const HeadTable& table) {
+  std::vector<double> means;
+  for (const std::vector<double>& layer : table) {
+    double sum = 0.0;
+    for (const double value : layer) sum += value;
+    means.push_back(sum / static_cast<double>(layer.size()));
+  }
+  return means;
+}
+
+std::array<double, 4> BucketShares(const HeadTable& mean_entropy, int64_t positions) {
+  const double quarter = MaxCausalMeanEntropy(positions) / 4.0;
+  std::array<double, 4> counts = {};
+  double heads = 0.0;
+  for (const std::vector<double>& layer : mean_entropy) {
+    for (const double mean : layer) {
+      const bool any = mean > 0.0 && quarter > 0.0;
+      counts[any ? static_cast<size_t>(std::min(3.0, mean / quarter)) : 0] += 1.0;
+      heads += 1.0;
+    }
+  }
+  for (double& count : counts) count /= std::max(heads, 1.0);
+  return counts;
+}
+
+void EntropyStatistics::Clear() {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  rows_ = 0;
+  moments_.assign(static_cast<size_t>(layers_ * heads_), HeadMoments{0.0, 0.0, kInfinity, -kInfinity});
+}
+
+void EntropyStatistics::Add(Context& context, const TensorView& entropy) {
+  CHECK_EQ(entropy.num_dims(), 4);
+  CHECK_EQ(entropy.dim(0), layers_);
+  EntropyStatistics added(layers_, heads_);
+  added.rows_ = entropy.dim(1) * entropy.dim(3);
+  const int64_t layer_rows = entropy.dim(1) * entropy.dim(2);
+  for (int64_t l = 0; l < layers_; ++l) {
+    const TensorView layer = entropy.Rows(l * layer_rows, layer_rows)
+                                 .Reshape({entropy.dim(1), entropy.dim(2), entropy.dim(3)});
+    EntropyMoments(context, layer, &added.moments_[static_cast<size_t>(l * heads_)]);
+  }
+  Merge(added);
+}
+
+void EntropyStatistics::Merge(const EntropyStatistics& other) {
+  CHECK_EQ(moments_.size(), other.moments_.size());
+  rows_ += other.rows_;
+  for (size_t i = 0; i < moments_.size(); ++i) {
+    moments_[i].sum += other.moments_[i].sum;
+    moments_[i].sum_of_squares += other.moments_[i].sum_of_squares;
+    moments_[i].min = std::min(moments_[i].min, other.moments_[i].min);
+    moments_[i].max = std::max(moments_[i].max, other.moments_[i].max);
+  }
+}
+
+double EntropyStatistics::StandardDeviation(int64_t layer, int64_t head) const {
+  const double mean = Mean(layer, head);
+  return std::sqrt(std::max(0.0, At(layer, head).sum_of_squares / Count() - mean * mean));
+}
+
+HeadTable EntropyStatistics::Means() const {
+  HeadTable table(static_cast<size_t>(layers_));
+  for (int64_t l = 0; l < layers_; ++l) {
+    for (int64_t h = 0; h < heads_; ++h) table[static_cast<size_t>(l)].push_back(Mean(l, h));
+  }
+  return table;
+}
+
+}  // namespace entrain

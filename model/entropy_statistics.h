@@ -1,0 +1,62 @@
+// EntropyStatistics: moments of row entropies for each layer and head over all sequences of a step.
+#ifndef ENTRAIN_MODEL_ENTROPY_STATISTICS_H_
+#define ENTRAIN_MODEL_ENTROPY_STATISTICS_H_
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "runtime/device/context.h"
+#include "runtime/kernels/reduce.h"
+#include "runtime/tensor/tensor_view.h"
+
+namespace entrain {
+
+// M = (log T!)/T: what a causal head's mean entropy can reach at most; the buckets' unit.
+double MaxCausalMeanEntropy(int64_t positions);
+
+// One value a head, [L][H].
+using HeadTable = std::vector<std::vector<double>>;
+
+// Mean over each layer's heads, [L].
+std::vector<double> LayerMeans(const HeadTable& table);
+
+// Shares of heads whose mean entropy lies in [0, M/4), [M/4, M/2), [M/2, 3M/4), [3M/4, M]. The last is entropic overload;
+// near zero in deep layers is collapse (EGA, figures 2 and 3). A NaN, and every head when M = 0, is in the first.
+std::array<double, 4> BucketShares(const HeadTable& mean_entropy, int64_t positions);
+
+class EntropyStatistics {
+ public:
+  EntropyStatistics() = default;
+  EntropyStatistics(int64_t layers, int64_t heads) : layers_(layers), heads_(heads) { Clear(); }
+
+  void Clear();
+  // Adds the rows of entropy f32 [L, B, H, T].
+  void Add(Context& context, const TensorView& entropy);
+  // Adds another set's rows. Adding in a fixed order gives the same bits again.
+  void Merge(const EntropyStatistics& other);
+
+  int64_t layers() const { return layers_; }
+  int64_t heads() const { return heads_; }
+  int64_t rows() const { return rows_; }  // of each head
+  double Mean(int64_t layer, int64_t head) const { return At(layer, head).sum / Count(); }
+  double StandardDeviation(int64_t layer, int64_t head) const;
+  HeadTable Means() const;
+  float Min(int64_t layer, int64_t head) const { return At(layer, head).min; }
+  float Max(int64_t layer, int64_t head) const { return At(layer, head).max; }
+  
+ private:
+  const HeadMoments& At(int64_t layer, int64_t head) const {
+    return moments_[static_cast<size_t>(layer * heads_ + head)];
+  }
+  double Count() const { return static_cast<double>(rows_ > 0 ? rows_ : 1); }
+
+  int64_t layers_ = 0;
+  int64_t heads_ = 0;
+  int64_t rows_ = 0;
+  std::vector<HeadMoments> moments_;  // [L, H]
+};
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_MODEL_ENTROPY_STATISTICS_H_

@@ -1,0 +1,58 @@
+// Head: final norm, logits, loss. The logits of one chunk of rows exist at a time, once: they become their own
+// gradient in place, and go through the head's backward at once, before the next chunk is made.
+#ifndef ENTRAIN_MODEL_HEAD_H_
+#define ENTRAIN_MODEL_HEAD_H_
+
+#include "model/model_config.h"
+#include "model/norm.h"
+#include "parallel/param_set.h"
+
+namespace entrain {
+
+class Head {
+ public:
+  static constexpr int64_t kChunkRows = 1024;
+
+  Head() = default;
+  // Parameters `transformer.ln_f` and, untied, `lm_head.weight` [V, C]; `embedding` is wte.
+  Head(ParamSet& params, const ModelConfig& config, ParamId embedding);
+
+  struct Saved {
+    NormLayer::Saved norm;
+    TensorView logits;  // f32 [min(R, chunk rows), padded V]
+    TensorView loss;    // f32 [R]
+    TensorView normed;  // f32 [R, C], training only: gradient of the norm's output
+  };
+  Saved AllocateSaved(Arena& arena, int64_t rows, int64_t chunk_rows, DType compute,
+                      bool training) const;
+
+  // Mean cross-entropy over the R rows, in nats; per row in saved.loss. x f32 [R, C], targets i32 [R].
+  double Loss(Context& context, const ParamSet& params, const TensorView& x,
+              const TensorView& targets, Saved& saved) const;
+
+  // The same, and ∂(scale · Σ loss)/∂x into dx f32 [R, C] (overwritten). Gradients of the parameters are overwritten, or
+  // added to when accumulate; the tied embedding's are later added to by the embedding itself.
+  double LossAndGradient(Context& context, const ParamSet& params, const TensorView& x,
+                         const TensorView& targets, float scale, const TensorView& dx,
+                         bool accumulate, Saved& saved) const;
+
+  // Logits f32 [rows of x, padded V] into saved.logits, which must have room for them: for sampling.
+  TensorView Logits(Context& context, const ParamSet& params, const TensorView& x,
+                    Saved& saved) const;
+
+  ParamId matrix() const { return matrix_; }
+
+ private:
+  TensorView ChunkLogits(Context& context, const ParamSet& params, const Saved& saved,
+                         int64_t begin, int64_t count) const;
+
+  int64_t width_ = 0;
+  int64_t vocab_ = 0;
+  int64_t padded_vocab_ = 0;
+  NormLayer norm_;
+  ParamId matrix_;  // wte or lm_head
+};
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_MODEL_HEAD_H_

@@ -1,0 +1,43 @@
+#include "model/model.h"
+
+#include <utility>
+
+namespace entrain {
+
+Model::Model(const ModelConfig& config) : transformer_(config, params_) {
+  if (config.entropy_regularizer) regularizer_.emplace(config, params_);
+}
+
+int64_t Model::ParameterBytes(DType compute, bool training) const {
+  return params_.BytesNeeded(compute, training);
+}
+
+int64_t Model::FactorBytes(DType compute) {
+  Arena measure;
+  transformer_.AllocateFactors(measure, compute);
+  return measure.used_bytes();
+}
+
+void Model::Allocate(DType compute, bool training) {
+  compute_ = compute;
+  params_.Allocate(compute, training);
+  factors_ = Arena(FactorBytes(compute));
+  transformer_.AllocateFactors(factors_, compute);
+}
+
+std::vector<Model::State> Model::ExtraState() {
+  std::vector<State> states;
+  for (Weight* weight : transformer_.factored_weights()) {
+    if (weight->norm() != WeightNorm::kSpectral) continue;
+    const TensorView u = weight->power_iteration_state();
+    states.push_back({weight->name() + ".u", {u.size()}, u.data<float>()});
+  }
+  if (regularizer_) {
+    states.push_back({"entropy.previous_step",
+                      {config().layers, config().heads},
+                      regularizer_->previous_entropy().data()});
+  }
+  return states;
+}
+
+}  // namespace entrain

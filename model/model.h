@@ -1,0 +1,56 @@
+// Model: an architecture with its parameters: the transformer and, where the configuration has one, the regulariser.
+#ifndef ENTRAIN_MODEL_MODEL_H_
+#define ENTRAIN_MODEL_MODEL_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/entropy_regularizer.h"
+#include "model/transformer.h"
+
+namespace entrain {
+
+class Model {
+ public:
+  // Declares every parameter; takes no memory yet. `config` must be valid.
+  explicit Model(const ModelConfig& config);
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  // Parameters and re-parameterised matrices, values still to be set.
+  void Allocate(DType compute, bool training);
+  // What Allocate takes, in bytes.
+  int64_t ParameterBytes(DType compute, bool training) const;
+  int64_t FactorBytes(DType compute);
+
+  // What training must carry besides parameters and moments: f32 vectors, by name.
+  struct State {
+    std::string name;
+    std::vector<int64_t> shape;
+    float* data;
+  };
+  std::vector<State> ExtraState();
+
+  const ModelConfig& config() const { return transformer_.config(); }
+  DType compute_dtype() const { return compute_; }
+  ParamSet& params() { return params_; }
+  const ParamSet& params() const { return params_; }
+  Transformer& transformer() { return transformer_; }
+  const Transformer& transformer() const { return transformer_; }
+  // Null without a regulariser.
+  EntropyRegularizer* regularizer() { return regularizer_ ? &*regularizer_ : nullptr; }
+  const EntropyRegularizer* regularizer() const { return regularizer_ ? &*regularizer_ : nullptr; }
+
+ private:
+  ParamSet params_;
+  Transformer transformer_;
+  std::optional<EntropyRegularizer> regularizer_;
+  DType compute_ = DType::kF32;
+  Arena factors_;
+};
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_MODEL_MODEL_H_

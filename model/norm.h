@@ -1,0 +1,48 @@
+// NormLayer: LayerNorm with gain and bias, or nothing: then its output is the input in the compute dtype.
+#ifndef ENTRAIN_MODEL_NORM_H_
+#define ENTRAIN_MODEL_NORM_H_
+
+#include <string>
+
+#include "model/model_config.h"
+#include "parallel/param_set.h"
+#include "runtime/tensor/arena.h"
+
+namespace entrain {
+
+class NormLayer {
+ public:
+  NormLayer() = default;
+  // Parameters `<name>.weight` and `<name>.bias` [C], for LayerNorm.
+  NormLayer(ParamSet& params, const std::string& name, Norm kind, int64_t width);
+
+  // What the backward needs. `out` is the normalised stream in the compute dtype [R, C].
+  struct Saved {
+    TensorView out;
+    TensorView mean;
+    TensorView rstd;
+  };
+  Saved AllocateSaved(Arena& arena, int64_t rows, DType compute) const;
+
+  // x f32 [R, C] → saved.out. Without a norm in fp32, saved.out becomes x itself: no copy.
+  void Forward(Context& context, const ParamSet& params, const TensorView& x, Saved& saved) const;
+
+  // Where the gradient of `out` is to be put: straight into the stream's gradient dx (added) when there is no norm, else
+  // into `scratch` f32 [R, C], which Backward then takes through the norm and adds to dx.
+  bool is_none() const { return kind_ == Norm::kNone; }
+  const TensorView& GradientTarget(const TensorView& dx, const TensorView& scratch) const {
+    return is_none() ? dx : scratch;
+  }
+  void Backward(Context& context, const ParamSet& params, const TensorView& x, const Saved& saved,
+                const TensorView& scratch, const TensorView& dx, bool accumulate) const;
+
+ private:
+  Norm kind_ = Norm::kNone;
+  int64_t width_ = 0;
+  ParamId gain_;
+  ParamId bias_;
+};
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_MODEL_NORM_H_

@@ -1,0 +1,15 @@
+// How much arithmetic a token costs: for GFLOP/s and estimates of time.
+#ifndef ENTRAIN_MODEL_STEP_COST_H_
+#define ENTRAIN_MODEL_STEP_COST_H_
+
+#include "model/model_config.h"
+
+namespace entrain {
+
+// Floating-point operations (2 a multiply-add) of matrix products and attention for one token: forward and backward, which
+// is twice the forward; attention counts the causal half. Recomputation is not counted: it is no progress.
+double TrainingFlopsPerToken(const ModelConfig& config);
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_MODEL_STEP_COST_H_

@@ -1,0 +1,158 @@
+#include "model/transformer.h"
+
+#include <cstring>
+
+#include "model/init.h"
+#include "runtime/kernels/embedding.h"
+
+namespace entrain {
+namespace {
+
+ParamId AddEmbedding(ParamSet& params, const char* name, int64_t rows, int64_t width,
+                     int64_t padded_rows) {
+  return params.Add({.name = name,
+                     .shape = {rows, width},
+                     .init = InitKind::kNormal,
+                     .scale = kInitStd,
+                     .padded_rows = padded_rows,
+                     .matrix = true});
+}
+
+}  // namespace
+
+TensorView Activations::EntropyOf(int64_t layer) const {
+  const int64_t rows = entropy.dim(1) * entropy.dim(2);
+  return entropy.Rows(layer * rows, rows).Reshape({entropy.dim(1), entropy.dim(2), entropy.dim(3)});
+}
+
+Transformer::Transformer(const ModelConfig& config, ParamSet& params)
+    : config_(config), params_(params) {
+  wte_ = AddEmbedding(params, "transformer.wte.weight", config.vocab, config.width,
+                      config.padded_vocab());
+  if (config.position == Position::kLearned) {
+    wpe_ = AddEmbedding(params, "transformer.wpe.weight", config.context, config.width, 0);
+  }
+  blocks_.reserve(static_cast<size_t>(config.layers));
+  for (int64_t l = 0; l < config.layers; ++l) blocks_.emplace_back(params, config, l);
+  head_ = Head(params, config, wte_);
+}
+
+std::vector<Weight*> Transformer::factored_weights() {
+  std::vector<Weight*> weights;
+  for (Block& block : blocks_) {
+    if (!block.has_ffn() || config_.ffn_weight_norm == WeightNorm::kNone) continue;
+    for (Linear* linear : block.ffn().linears()) weights.push_back(&linear->weight());
+  }
+  return weights;
+}
+
+std::vector<const Weight*> Transformer::factored_weights() const {
+  std::vector<const Weight*> weights;
+  for (const Block& block : blocks_) {
+    if (!block.has_ffn() || config_.ffn_weight_norm == WeightNorm::kNone) continue;
+    for (const Linear* linear : block.ffn().linears()) weights.push_back(&linear->weight());
+  }
+  return weights;
+}
+
+void Transformer::AllocateFactors(Arena& arena, DType compute) {
+  for (Weight* weight : factored_weights()) weight->Allocate(arena, compute);
+}
+
+Activations Transformer::AllocateActivations(Arena& arena, const ActivationLayout& layout) const {
+  Activations a;
+  a.layout = layout;
+  const int64_t rows = a.rows();
+  const int64_t num_streams = layout.training ? config_.layers + 1 : 2;
+  for (int64_t i = 0; i < num_streams; ++i) {
+    a.stream.push_back(arena.Allocate("residual stream", DType::kF32, {rows, config_.width}));
+  }
+  const bool keep_all = layout.training && !layout.recompute;
+  // Blocks differ only by a pruned FFN, and those come last: the first block's memory serves for any.
+  const int64_t num_saved = keep_all ? config_.layers : 1;
+  for (int64_t l = 0; l < num_saved; ++l) {
+    a.blocks.push_back(blocks_[static_cast<size_t>(l)].AllocateSaved(arena, layout.batch,
+                                                                     layout.positions, layout.compute));
+  }
+  a.entropy = arena.Allocate("row entropies", DType::kF32,
+                             {config_.layers, layout.batch, config_.heads, layout.positions});
+  a.head = head_.AllocateSaved(arena, rows, layout.logits_rows, layout.compute, layout.training);
+  if (!layout.training) return a;
+  a.gradient = arena.Allocate("gradient of the stream", DType::kF32, {rows, config_.width});
+  a.entropy_gradient = arena.Allocate("gradient of row entropies", DType::kF32,
+                                      {layout.batch, config_.heads, layout.positions});
+  a.scratch = blocks_[0].AllocateScratch(arena, rows, layout.compute);
+  return a;
+}
+
+void Transformer::Initialize(Context& context, uint64_t seed) {
+  InitializeParameters(context, params_, seed);
+  InitializeFactors(context, seed);
+}
+
+void Transformer::InitializeFactors(Context& context, uint64_t seed) {
+  for (Weight* weight : factored_weights()) weight->InitializeFactors(context, params_, seed);
+}
+
+void Transformer::BeginStep(Context& context, bool training) {
+  for (Weight* weight : factored_weights()) weight->BeginStep(context, params_, training);
+}
+
+void Transformer::EndStep(Context& context) {
+  for (Weight* weight : factored_weights()) weight->EndStep(context, params_);
+}
+
+void Transformer::RunBlocks(Context& context, const TensorView& inputs, Activations& a,
+                            const std::function<void(int64_t layer)>& after_block) const {
+  EmbeddingForward(context, {.tokens = inputs,
+                             .wte = params_.compute(wte_),
+                             .wpe = PositionTable(),
+                             .out = a.StreamInto(0)});
+  for (int64_t l = 0; l < config_.layers; ++l) {
+    blocks_[static_cast<size_t>(l)].Forward(context, params_, a.StreamInto(l), a.StreamInto(l + 1),
+                                            a.EntropyOf(l), a.SavedOf(l));
+    if (after_block) after_block(l);
+  }
+}
+
+double Transformer::Loss(Context& context, const Tokens& tokens, Activations& a) const {
+  RunBlocks(context, tokens.inputs, a);
+  return head_.Loss(context, params_, a.StreamInto(config_.layers), tokens.targets, a.head);
+}
+
+double Transformer::Forward(Context& context, const Tokens& tokens, double loss_scale,
+                            bool accumulate, Activations& a) const {
+  RunBlocks(context, tokens.inputs, a);
+  const auto scale = static_cast<float>(loss_scale / static_cast<double>(a.rows()));
+  return head_.LossAndGradient(context, params_, a.StreamInto(config_.layers), tokens.targets,
+                               scale, a.gradient, accumulate, a.head);
+}
+
+void Transformer::Backward(Context& context, const Tokens& tokens,
+                           const EntropyGradient& entropy_gradient, bool accumulate,
+                           Activations& a) const {
+  for (int64_t l = config_.layers - 1; l >= 0; --l) {
+    const Block& block = blocks_[static_cast<size_t>(l)];
+    if (a.layout.recompute) {
+      block.Forward(context, params_, a.StreamInto(l), a.StreamInto(l + 1), a.EntropyOf(l),
+                    a.SavedOf(l));
+    }
+    const TensorView g = entropy_gradient
+                             ? entropy_gradient(l, a.EntropyOf(l), a.entropy_gradient)
+                             : TensorView();
+    block.Backward(context, params_, a.SavedOf(l), a.StreamInto(l), a.EntropyOf(l), g, a.gradient,
+                   a.scratch, accumulate);
+  }
+  const TensorView dwte = params_.gradient(wte_);
+  // Tied, the head has written the embedding's gradient already; untied, this step's first micro-step starts it.
+  if (!config_.tie_word_embeddings && !accumulate) {
+    std::memset(dwte.raw(), 0, static_cast<size_t>(dwte.bytes()));
+  }
+  EmbeddingBackward(context, {.tokens = tokens.inputs,
+                              .dout = a.gradient,
+                              .dwte = dwte,
+                              .dwpe = wpe_.valid() ? params_.gradient(wpe_) : TensorView(),
+                              .accumulate = accumulate});
+}
+
+}  // namespace entrain

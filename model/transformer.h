@@ -1,0 +1,117 @@
+// Transformer: embedding, blocks, head; forward and backward by hand.
+#ifndef ENTRAIN_MODEL_TRANSFORMER_H_
+#define ENTRAIN_MODEL_TRANSFORMER_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "model/block.h"
+#include "model/head.h"
+#include "model/model_config.h"
+#include "parallel/param_set.h"
+#include "runtime/tensor/arena.h"
+
+namespace entrain {
+
+// What one micro-step runs on.
+struct ActivationLayout {
+  int64_t batch = 1;
+  int64_t positions = 1;
+  DType compute = DType::kF32;
+  bool training = false;
+  bool recompute = false;  // keep only the blocks' inputs; run a block again before its backward
+  int64_t logits_rows = Head::kChunkRows;  // rows of logits held at a time, if there are so many
+};
+
+// Activations of one micro-step. Without training only one block's are held, and two states of the stream.
+struct Activations {
+  ActivationLayout layout;
+  std::vector<TensorView> stream;    // f32 [R, C]: input of every block, then the last one's output
+  std::vector<Block::Saved> blocks;  // one a layer, or a single shared one
+  Head::Saved head;
+  TensorView entropy;  // f32 [L, B, H, T]
+  // Training only:
+  TensorView gradient;          // f32 [R, C], of the stream
+  TensorView entropy_gradient;  // f32 [B, H, T]
+  Block::Scratch scratch;
+
+  int64_t rows() const { return layout.batch * layout.positions; }
+  Block::Saved& SavedOf(int64_t layer) {
+    return blocks[blocks.size() == 1 ? 0 : static_cast<size_t>(layer)];
+  }
+  const TensorView& StreamInto(int64_t layer) const {
+    return stream[static_cast<size_t>(layer) % stream.size()];
+  }
+  TensorView EntropyOf(int64_t layer) const;
+};
+
+class Transformer {
+ public:
+  // Declares every parameter into `params`, which must outlive the model. `config` must be valid.
+  Transformer(const ModelConfig& config, ParamSet& params);
+
+  const ModelConfig& config() const { return config_; }
+
+  // Memory of re-parameterised matrices; once, before the first BeginStep.
+  void AllocateFactors(Arena& arena, DType compute);
+  Activations AllocateActivations(Arena& arena, const ActivationLayout& layout) const;
+
+  // A fresh start: every parameter and state as a function of the seed.
+  void Initialize(Context& context, uint64_t seed);
+  // After values of the parameters v were loaded, for what follows from them and from the seed alone.
+  void InitializeFactors(Context& context, uint64_t seed);
+
+  // Builds re-parameterised matrices. training: a step begins (carries the power iteration on).
+  void BeginStep(Context& context, bool training);
+  // Chains the gradients of re-parameterised matrices, after the last micro-step's backward.
+  void EndStep(Context& context);
+
+  struct Tokens {
+    TensorView inputs;   // i32 [B, T]
+    TensorView targets;  // i32 [B·T]
+  };
+  // Mean cross-entropy in nats; entropies are left in `activations`.
+  double Loss(Context& context, const Tokens& tokens, Activations& activations) const;
+
+  // The forward of a training micro-step, up to and including the head's backward; loss_scale multiplies the gradient of
+  // the mean loss (1/accumulation).
+  double Forward(Context& context, const Tokens& tokens, double loss_scale, bool accumulate,
+                 Activations& activations) const;
+
+  // ∂L/∂H of a layer's rows, into a buffer f32 [B, H, T] or, when all zero, an empty view.
+  using EntropyGradient =
+      std::function<TensorView(int64_t layer, const TensorView& entropy, const TensorView& buffer)>;
+  // The rest of the backward. entropy_gradient may be empty.
+  void Backward(Context& context, const Tokens& tokens, const EntropyGradient& entropy_gradient,
+                bool accumulate, Activations& activations) const;
+
+  // Embedding and blocks, without the head. after_block, if any, is called when a layer's activations are complete (without
+  // training the next layer overwrites them).
+  void RunBlocks(Context& context, const TensorView& inputs, Activations& activations,
+                 const std::function<void(int64_t layer)>& after_block = {}) const;
+
+  const std::vector<Block>& blocks() const { return blocks_; }
+  const Head& head() const { return head_; }
+  const ParamSet& params() const { return params_; }
+  ParamId token_embedding() const { return wte_; }
+  ParamId position_embedding() const { return wpe_; }
+  TensorView PositionTable() const { return wpe_.valid() ? params_.compute(wpe_) : TensorView(); }
+
+  // Every matrix that may be re-parameterised.
+  std::vector<Weight*> factored_weights();
+  std::vector<const Weight*> factored_weights() const;
+
+ private:
+  ModelConfig config_;
+  ParamSet& params_;
+  ParamId wte_;
+  ParamId wpe_;
+  std::vector<Block> blocks_;
+  Head head_;
+};
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_MODEL_TRANSFORMER_H_

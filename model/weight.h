@@ -1,0 +1,68 @@
+// Weight: a matrix [in, out] of a linear map, possibly re-parameterised. Layers see a plain matrix and its gradient;
+// BeginStep builds the matrix once a step and EndStep chains its gradient once a step.
+#ifndef ENTRAIN_MODEL_WEIGHT_H_
+#define ENTRAIN_MODEL_WEIGHT_H_
+
+#include <string>
+
+#include "model/model_config.h"
+#include "parallel/param_set.h"
+#include "runtime/tensor/arena.h"
+
+namespace entrain {
+
+// kNone:     parameter `<name>` = W.
+// kWeight:   parameters `<name>_v` [in, out] and `<name>_g` [units]; W = g · v/‖v‖.
+// kSpectral: parameter `<name>` = W̄ and training state u [out]; W = W̄/σ(W̄), σ from one power iteration a step.
+class Weight {
+ public:
+  Weight() = default;
+  Weight(ParamSet& params, const std::string& name, int64_t in, int64_t out, float std,
+         WeightNorm norm = WeightNorm::kNone, NormAxis axis = NormAxis::kOutput);
+
+  // Memory for the built matrix and its factors (none when plain).
+  void Allocate(Arena& arena, DType compute);
+
+  // g = ‖v‖ (so that W = v at first), u a random unit vector: a function of (seed, name, index). After the values of v are
+  // there, and only for a fresh start.
+  void InitializeFactors(Context& context, const ParamSet& params, uint64_t seed);
+
+  // Builds the matrix from its factors. keep_power_iteration: the step of a training run, which carries u on; otherwise
+  // (evaluation) the matrix is the one that the next training step would use, and u stays.
+  void BeginStep(Context& context, const ParamSet& params, bool keep_power_iteration);
+  // Gradient of the matrix → gradients of the factors, in place.
+  void EndStep(Context& context, const ParamSet& params);
+
+  // In the compute dtype, as of the last BeginStep.
+  TensorView matrix(const ParamSet& params) const;
+  // fp32, where layers put ∂L/∂W.
+  TensorView gradient(const ParamSet& params) const { return params.gradient(raw_); }
+  // The effective matrix in fp32 for an export: valid after BeginStep.
+  void CopyEffective(Context& context, const ParamSet& params, const TensorView& out) const;
+  // From an effective matrix: v = W, g = ‖W‖; W̄ = W.
+  void SetEffective(Context& context, const ParamSet& params, const float* matrix);
+
+  const std::string& name() const { return name_; }
+  WeightNorm norm() const { return norm_; }
+  // The persistent u of kSpectral, f32 [out]: a listed piece of training state.
+  TensorView power_iteration_state() const { return u_; }
+
+ private:
+  std::string name_;
+  int64_t in_ = 0;
+  int64_t out_ = 0;
+  WeightNorm norm_ = WeightNorm::kNone;
+  NormAxis axis_ = NormAxis::kOutput;
+  ParamId raw_;   // W, v or W̄
+  ParamId gain_;  // g
+  TensorView effective_;
+  TensorView norms_;
+  TensorView u_;       // state
+  TensorView step_u_;  // u and v of the step's σ
+  TensorView step_v_;
+  double sigma_ = 1.0;
+};
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_MODEL_WEIGHT_H_
