@@ -1,0 +1,100 @@
+// entrain eval: loss, penalty and head entropies of a model over a token set.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "launcher/commands.h"
+#include "launcher/device_option.h"
+#include "launcher/entropy_table.h"
+#include "launcher/evaluator.h"
+#include "launcher/model_source.h"
+
+namespace entrain {
+namespace {
+
+struct EvalOptions {
+  std::string model;
+  std::string tokens;
+  std::string format = "auto";
+  int64_t batch = 8;
+  int64_t max_batches = 0;
+  std::string device = "auto";
+  std::string precision = "fp32";
+  int threads = 0;
+  bool json = false;
+};
+
+void PrintJson(const Evaluation& e) {
+  const nlohmann::json json = {{"loss", e.loss},
+                               {"perplexity", std::exp(e.loss)},
+                               {"penalty", e.penalty},
+                               {"total", e.total},
+                               {"head_entropy", e.entropy.Means()},
+                               {"tokens", e.tokens}};
+  std::printf("%s\n", json.dump().c_str());
+}
+
+void PrintText(const LoadedModel& loaded, const Evaluation& e) {
+  std::printf("model       %s\ntokens      %lld\nloss        %.6f nats a token\n",
+              loaded.origin.c_str(), static_cast<long long>(e.tokens), e.loss);
+  std::printf("perplexity  %.4f\n", std::exp(e.loss));
+  if (loaded.model->regularizer() != nullptr) {
+    std::printf("penalty     %.6f\ntotal       %.6f\n", e.penalty, e.total);
+  }
+  std::printf("\n%s", EntropyTable(e.entropy.Means(), loaded.model->config().context).c_str());
+}
+
+absl::Status RunEval(const EvalOptions& options) {
+  FileSystem& fs = FileSystem::Posix();
+  ASSIGN_OR_RETURN(const std::unique_ptr<Context> context,
+                   MakeContext(options.device, options.threads));
+  ASSIGN_OR_RETURN(const DType compute, ParsePrecision(options.precision));
+  ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(fs, options.model, *context, compute));
+  const ModelConfig& config = loaded.model->config();
+  ASSIGN_OR_RETURN(const TokenDataset data,
+                   TokenDataset::Open(fs, options.tokens, *kTokenFormatNames.Find(options.format),
+                                      config.context, config.vocab));
+  const int64_t batch = std::min(options.batch, data.num_sequences());
+  Arena arena(EvaluationBytes(*loaded.model, batch));
+  ASSIGN_OR_RETURN(const Evaluation evaluation, Evaluate(*context, *loaded.model, arena, data,
+                                                         batch, options.max_batches));
+  if (options.json) {
+    PrintJson(evaluation);
+  } else {
+    PrintText(loaded, evaluation);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddEvalCommand(CLI::App& app, SelectedCommand* selected) {
+  auto options = std::make_shared<EvalOptions>();
+  CLI::App* command = app.add_subcommand("eval", "Loss and head entropies of a model on tokens");
+  command
+      ->add_option("--model", options->model,
+                   "Checkpoint folder, run folder (its latest) or Hugging Face folder")
+      ->required();
+  command->add_option("--tokens", options->tokens, "Token file, glob or folder of shards")
+      ->required();
+  command->add_option("--format", options->format, "Format of the token files")
+      ->check(CLI::IsMember(kTokenFormatNames.Names()))
+      ->capture_default_str();
+  command->add_option("--batch", options->batch, "Sequences at a time; the result does not depend on it")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->capture_default_str();
+  command->add_option("--max-batches", options->max_batches, "Stop after so many batches; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--device", options->device, "auto, cpu or cuda")->capture_default_str();
+  command->add_option("--precision", options->precision, "fp32 or bf16")->capture_default_str();
+  command->add_option("--threads", options->threads, "0: one a core")->capture_default_str();
+  command->add_flag("--json", options->json,
+                    "One JSON object: loss, perplexity, penalty, total, head_entropy, tokens");
+  command->callback([options, selected] { *selected = [options] { return RunEval(*options); }; });
+}
+
+}  // namespace entrain

@@ -1,0 +1,33 @@
+// Evaluate: loss, penalty and entropies of a model over a token set, nothing of it changed.
+#ifndef ENTRAIN_LAUNCHER_EVALUATOR_H_
+#define ENTRAIN_LAUNCHER_EVALUATOR_H_
+
+#include <cstdint>
+
+#include "model/model.h"
+#include "runtime/data/batch_loader.h"
+#include "runtime/data/token_file.h"
+
+namespace entrain {
+
+struct Evaluation {
+  double loss = 0.0;     // mean over all tokens, nats
+  double penalty = 0.0;  // L_entropy, of the statistics over all tokens: it does not depend on the batch size
+  double total = 0.0;    // loss + λ·penalty with the full λ
+  int64_t tokens = 0;
+  EntropyStatistics entropy;
+};
+
+// Sequences in file order, `batch` at a time (the last batch may be smaller), max_batches of them (0: all). Activations
+// are laid out in `arena`, which must hold EvaluationBytes or a training micro-step of as many sequences.
+absl::StatusOr<Evaluation> Evaluate(Context& context, Model& model, Arena& arena,
+                                    const TokenDataset& data, int64_t batch, int64_t max_batches);
+
+int64_t EvaluationBytes(const Model& model, int64_t batch);
+
+// A batch as the transformer takes it; the batch must outlive the views.
+Transformer::Tokens TokensOf(Batch& batch);
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_LAUNCHER_EVALUATOR_H_

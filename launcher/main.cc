@@ -1,0 +1,42 @@
+// The program: parses the command line, runs one subcommand, prints its error once, maps it to an exit code.
+#include <cstdio>
+#include <string>
+
+#include "launcher/commands.h"
+#include "launcher/encode_command.h"
+#include "launcher/exit_status.h"
+#include "launcher/tokenize_command.h"
+
+namespace entrain {
+namespace {
+
+int Main(int argc, char** argv) {
+  CLI::App app("Entrain: trains GPT-scale language models with few non-linearities, and knows their "
+               "attention's entropy");
+  app.set_version_flag("--version", std::string("entrain ") + ENTRAIN_VERSION);
+  app.require_subcommand(1);
+  SelectedCommand selected;
+  AddTrainCommand(app, &selected);
+  AddEvalCommand(app, &selected);
+  AddSampleCommand(app, &selected);
+  AddExportCommand(app, &selected);
+  AddInspectCommand(app, &selected);
+  AddTokenizeCommand(app, &selected);
+  AddEncodeCommand(app, &selected);
+  AddDecodeCommand(app, &selected);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+  }
+  const absl::Status status = selected();
+  if (!status.ok()) {
+    std::fprintf(stderr, "entrain: %s\n", std::string(status.message()).c_str());
+  }
+  return static_cast<int>(ExitCodeOf(status));
+}
+
+}  // namespace
+}  // namespace entrain
+
+int main(int argc, char** argv) { return entrain::Main(argc, argv); }

@@ -1,0 +1,84 @@
+#include "launcher/start_banner.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "launcher/progress.h"
+
+namespace entrain {
+namespace {
+
+std::string Row(const char* name, const std::string& text) {
+  return absl::StrFormat("%-13s%s\n", name, text);
+}
+
+std::string Architecture(const ModelConfig& m) {
+  return absl::StrFormat("%s, %d layers, %d heads, width %d, context %d, vocabulary %d",
+                         m.architecture, m.layers, m.heads, m.width, m.context, m.vocab);
+}
+
+std::string Regularizer(const ModelConfig& m) {
+  if (!m.entropy_regularizer) return "off";
+  const EntropyRegularizerConfig& r = *m.entropy_regularizer;
+  return absl::StrFormat("%s, strength %g, margin %g, max_entropy %s, statistics %s",
+                         std::string(kGranularityNames.Name(r.granularity)), r.strength, r.margin,
+                         std::string(kMaxEntropyNames.Name(r.max_entropy)),
+                         std::string(kStatisticsNames.Name(r.statistics)));
+}
+
+std::string Data(const std::string& path, const TokenDataset& data) {
+  return absl::StrFormat("%s: %s tokens, %s sequences in %d %s", path,
+                         HumanCount(static_cast<double>(data.num_tokens())),
+                         HumanCount(static_cast<double>(data.num_sequences())), data.num_files(),
+                         data.num_files() == 1 ? "file" : "files");
+}
+
+std::string Memory(const MemoryPlan& m, int64_t available) {
+  constexpr double kMegabyte = 1e6;
+  std::string text = absl::StrFormat(
+      "%.0f MB: parameters and gradients %.0f, optimizer %.0f, activations %.0f, program %.0f",
+      static_cast<double>(m.total()) / kMegabyte,
+      static_cast<double>(m.parameters + m.factors) / kMegabyte,
+      static_cast<double>(m.optimizer) / kMegabyte, static_cast<double>(m.activations) / kMegabyte,
+      static_cast<double>(m.program) / kMegabyte);
+  if (available >= 0) {
+    absl::StrAppendFormat(&text, " (free: %.0f MB)", static_cast<double>(available) / kMegabyte);
+  }
+  return text;
+}
+
+std::string Steps(const TrainConfig& config) {
+  const int64_t tokens = config.train.global_batch * config.model.context;
+  return absl::StrFormat("%d steps of %d sequences = %s tokens (%d micro-steps of %d), %s tokens in all",
+                         config.train.steps, config.train.global_batch,
+                         HumanCount(static_cast<double>(tokens)), config.accumulation(),
+                         config.micro_batch(),
+                         HumanCount(static_cast<double>(tokens * config.train.steps)));
+}
+
+}  // namespace
+
+std::string StartBanner(const BannerFacts& facts) {
+  const TrainConfig& config = facts.config;
+  std::string text = Row("entrain", ENTRAIN_VERSION);
+  text += Row("model", Architecture(config.model));
+  text += Row("parameters",
+              HumanCount(static_cast<double>(facts.model.params().num_elements())));
+  text += Row("regularizer", Regularizer(config.model));
+  text += Row("device", facts.device);
+  text += Row("precision", absl::StrCat(std::string(kPrecisionNames.Name(config.train.precision)),
+                                        config.train.recompute ? ", activations recomputed" : ""));
+  text += Row("data", Data(config.data.train, facts.train_data));
+  if (facts.validation_data != nullptr) {
+    text += Row("validation", Data(config.data.validation, *facts.validation_data));
+  }
+  text += Row("training", Steps(config));
+  text += Row("memory", Memory(facts.memory, facts.available_memory));
+  text += Row("output", config.run.dir);
+  text += Row("start", !facts.resumed_from.empty()  ? "resuming " + facts.resumed_from
+                       : config.init_from.empty() ? absl::StrCat("fresh, seed ", config.train.seed)
+                                                  : "weights of " + config.init_from);
+  for (const std::string& notice : facts.notices) text += Row("note", notice);
+  return text + "\n";
+}
+
+}  // namespace entrain

@@ -1,0 +1,29 @@
+// What a run prints before its first step, and all that a dry run prints.
+#ifndef ENTRAIN_LAUNCHER_START_BANNER_H_
+#define ENTRAIN_LAUNCHER_START_BANNER_H_
+
+#include <string>
+#include <vector>
+
+#include "launcher/trainer.h"
+
+namespace entrain {
+
+struct BannerFacts {
+  const TrainConfig& config;
+  const Model& model;
+  std::string device;
+  MemoryPlan memory;
+  int64_t available_memory = -1;
+  const TokenDataset& train_data;
+  const TokenDataset* validation_data = nullptr;
+  std::string resumed_from;  // "": a fresh start
+  std::vector<std::string> notices;
+};
+
+// Lines, the last one ended.
+std::string StartBanner(const BannerFacts& facts);
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_LAUNCHER_START_BANNER_H_

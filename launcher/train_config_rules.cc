@@ -1,0 +1,79 @@
+#include "launcher/train_config_rules.h"
+
+#include "launcher/train_config_keys.h"
+#include "runtime/base/check.h"
+
+namespace entrain {
+namespace {
+
+// "key = value" as the configuration has it.
+std::string Said(const TrainConfig& config, std::string_view section, std::string_view name) {
+  const TrainConfigKey* key = FindTrainConfigKey(section, name);
+  CHECK(key != nullptr) << section << "." << name;
+  return key->key.name + " = " + ToText(key->key.get(config));
+}
+
+RuleViolation Violation(const TrainConfig& config, std::string section, std::string key,
+                        const std::string& must) {
+  std::string message = Said(config, section, key) + ": " + must;
+  return {std::move(section), std::move(key), std::move(message)};
+}
+
+std::optional<RuleViolation> CheckRequired(const TrainConfig& config) {
+  for (const TrainConfigKey& key : TrainConfigKeys()) {
+    if (key.required && key.key.get(config) == ConfigValue(std::string())) {
+      return RuleViolation{key.section, key.key.name,
+                           key.key.name + ": must be given (" + key.key.meaning + ")"};
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<RuleViolation> CheckModel(const TrainConfig& config) {
+  const absl::Status status = config.model.Validate();
+  if (status.ok()) return std::nullopt;
+  const std::string message(status.message().data(), status.message().size());
+  return RuleViolation{std::string(kModelSection), message.substr(0, message.find(" = ")), message};
+}
+
+std::optional<RuleViolation> CheckBatches(const TrainConfig& config) {
+  if (config.train.global_batch % config.micro_batch() == 0) return std::nullopt;
+  return Violation(config, "train", "global_batch",
+                   "must be a multiple of " + Said(config, "train", "micro_batch"));
+}
+
+std::optional<RuleViolation> CheckSchedule(const TrainConfig& config) {
+  if (config.optimizer.min_lr > config.optimizer.lr) {
+    return Violation(config, "optimizer", "min_lr",
+                     "must be at most " + Said(config, "optimizer", "lr"));
+  }
+  if (config.optimizer.warmup_steps > config.train.steps) {
+    return Violation(config, "optimizer", "warmup_steps",
+                     "must be at most " + Said(config, "train", "steps") + " of [train]");
+  }
+  return std::nullopt;
+}
+
+std::optional<RuleViolation> CheckValidation(const TrainConfig& config) {
+  if (config.validation.every == 0 || !config.data.validation.empty()) return std::nullopt;
+  return Violation(config, "validation", "every",
+                   "needs the token files of [data] validation; give them, or set every = 0");
+}
+
+std::optional<RuleViolation> CheckDevice(const TrainConfig& config) {
+  if (config.train.device != DeviceChoice::kCuda) return std::nullopt;
+  return Violation(config, "train", "device",
+                   R"(this build has no CUDA backend; set it to "cpu" or "auto")");
+}
+
+}  // namespace
+
+std::optional<RuleViolation> FindRuleViolation(const TrainConfig& config) {
+  for (const auto check :
+       {CheckRequired, CheckModel, CheckBatches, CheckSchedule, CheckValidation, CheckDevice}) {
+    if (auto violation = check(config)) return violation;
+  }
+  return std::nullopt;
+}
+
+}  // namespace entrain

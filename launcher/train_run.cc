@@ -1,0 +1,256 @@
+#include "launcher/train_run.h"
+
+#include <cmath>
+#include <cstdio>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "launcher/device_option.h"
+#include "launcher/free_memory.h"
+#include "launcher/model_files.h"
+#include "launcher/start_banner.h"
+#include "model/step_cost.h"
+
+namespace entrain {
+namespace {
+
+// `value(layer, head)` for every head.
+template <typename Value>
+HeadTable TableOf(const ModelConfig& config, Value&& value) {
+  HeadTable table(static_cast<size_t>(config.layers));
+  for (int64_t l = 0; l < config.layers; ++l) {
+    for (int64_t h = 0; h < config.heads; ++h) table[static_cast<size_t>(l)].push_back(value(l, h));
+  }
+  return table;
+}
+
+bool Due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
+
+}  // namespace
+
+TrainRun::TrainRun(FileSystem& fs, const TrainConfig& config, const TrainRunOptions& options)
+    : fs_(fs), config_(config), options_(options), store_(fs, JoinPath(config.run.dir, "checkpoints")) {}
+
+// ---- set-up ----
+
+absl::Status TrainRun::SetUp() {
+  ASSIGN_OR_RETURN(context_, MakeContext(config_.train.device, config_.train.threads));
+  RETURN_IF_ERROR(OpenData());
+  model_ = std::make_unique<Model>(config_.model);
+  const MemoryPlan plan = PlanMemory(config_, *model_);
+  ASSIGN_OR_RETURN(ResumePlan resume, PlanResume(store_, options_.resume));
+  last_commit_ = resume.checkpoint;
+  notices_ = std::move(resume.notices);
+  if (options_.dry_run) {
+    PrintBanner(plan);
+    return absl::OkStatus();
+  }
+  RETURN_IF_ERROR(CheckMemory(plan));
+  RETURN_IF_ERROR(LoadValues());
+  PrintBanner(plan);
+  RETURN_IF_ERROR(WriteTextAtomically(fs_, JoinPath(config_.run.dir, "config.toml"), ToToml(config_)));
+  ASSIGN_OR_RETURN(MetricsWriter metrics,
+                   MetricsWriter::Open(fs_, JoinPath(config_.run.dir, "metrics.jsonl"),
+                                       trainer_->counters().step));
+  metrics_.emplace(std::move(metrics));
+  return absl::OkStatus();
+}
+
+absl::Status TrainRun::OpenData() {
+  auto open = [&](const std::string& path) {
+    return TokenDataset::Open(fs_, path, config_.data.format, config_.model.context,
+                              config_.model.vocab);
+  };
+  ASSIGN_OR_RETURN(train_data_, open(config_.data.train));
+  if (!config_.data.validation.empty()) {
+    ASSIGN_OR_RETURN(validation_data_, open(config_.data.validation));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TrainRun::CheckMemory(const MemoryPlan& plan) const {
+  const int64_t available = AvailableMemory();
+  if (available < 0 || plan.total() <= available) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrFormat(
+      "this run needs about %.2f GB and %.2f GB are free (parameters %.2f, optimizer %.2f, "
+      "activations %.2f); lower train.micro_batch = %d, set train.recompute = true, or take a smaller "
+      "model",
+      plan.total() / 1e9, available / 1e9, plan.parameters / 1e9, plan.optimizer / 1e9,
+      plan.activations / 1e9, config_.micro_batch()));
+}
+
+absl::Status TrainRun::LoadValues() {
+  model_->Allocate(config_.compute_dtype(), true);
+  trainer_ = std::make_unique<Trainer>(config_, *context_, *model_, *train_data_);
+  if (last_commit_) {
+    RETURN_IF_ERROR(Restore(*last_commit_));
+  } else if (!config_.init_from.empty()) {
+    RETURN_IF_ERROR(ReadModelFolderWeights(fs_, config_.init_from, *context_, config_.train.seed,
+                                           *model_));
+  } else {
+    model_->transformer().Initialize(*context_, config_.train.seed);
+  }
+  trainer_->Start();
+  return absl::OkStatus();
+}
+
+absl::Status TrainRun::Restore(const CheckpointInfo& checkpoint) {
+  ASSIGN_OR_RETURN(const CheckpointReader reader, CheckpointReader::Open(fs_, checkpoint.path));
+  ASSIGN_OR_RETURN(const TrainConfig saved,
+                   ParseTrainConfig(reader.config_toml(), JoinPath(checkpoint.path, "config.toml"), {}));
+  ASSIGN_OR_RETURN(TrainCounters counters, ParseTrainCounters(reader.state_json(), checkpoint.path));
+  RETURN_IF_ERROR(
+      CheckUnchanged(saved, counters, config_, train_data_->fingerprint(), &notices_));
+  RETURN_IF_ERROR(reader.Read(FullState(*model_, trainer_->optimizer())));
+  RETURN_IF_ERROR(SupersedeAfter(fs_, store_, checkpoint.step, &notices_));
+  trainer_->counters() = std::move(counters);
+  return absl::OkStatus();
+}
+
+void TrainRun::PrintBanner(const MemoryPlan& plan) const {
+  const std::string text = StartBanner({.config = config_,
+                                        .model = *model_,
+                                        .device = context_->Description(),
+                                        .memory = plan,
+                                        .available_memory = AvailableMemory(),
+                                        .train_data = *train_data_,
+                                        .validation_data =
+                                            validation_data_ ? &*validation_data_ : nullptr,
+                                        .resumed_from = last_commit_ ? last_commit_->path : "",
+                                        .notices = notices_});
+  std::fputs(text.c_str(), stdout);
+  std::fflush(stdout);
+}
+
+// ---- the loop ----
+
+absl::StatusOr<Verdict> TrainRun::Run() {
+  const int64_t first = trainer_->counters().step;
+  progress_ = std::make_unique<Progress>(
+      ProgressOptions{.first_step = first,
+                      .total_steps = config_.train.steps,
+                      .flops_per_token = TrainingFlopsPerToken(config_.model)});
+  start_ = std::chrono::steady_clock::now();
+  last_log_tokens_ = trainer_->counters().tokens;
+  std::optional<std::string> leave = ReasonToLeave();
+  while (!leave && trainer_->counters().step < config_.train.steps) {
+    ASSIGN_OR_RETURN(const StepReport report, trainer_->Step());
+    RETURN_IF_ERROR(AfterStep(report));
+    leave = ReasonToLeave();
+  }
+  const int64_t step = trainer_->counters().step;
+  if (!last_commit_ || last_commit_->step != step) RETURN_IF_ERROR(Save());
+  progress_->Finish();
+  if (leave && step < config_.train.steps) return VerdictSoFar(ExitCode::kResubmit, *leave);
+  return VerdictSoFar(ExitCode::kFinished, absl::StrCat("finished ", step, " steps"));
+}
+
+absl::Status TrainRun::AfterStep(const StepReport& report) {
+  const TrainCounters& counters = trainer_->counters();
+  progress_->Step(counters.step);
+  if (!report.applied) {
+    progress_->Say(absl::StrCat("step ", counters.step, ": not finite, update left out; first at ",
+                                report.first_non_finite));
+    if (counters.bad_steps_in_a_row >= config_.train.max_bad_steps) return TooManyBadSteps(report);
+  }
+  ASSIGN_OR_RETURN(const std::optional<double> validation_loss, ValidateIfDue());
+  const bool last = counters.step == config_.train.steps;
+  if (Due(config_.logging.every, counters.step) || last || !report.applied || validation_loss ||
+      counters.step == 1) {
+    RETURN_IF_ERROR(LogStep(report, validation_loss));
+  }
+  if (Due(config_.checkpoint.every, counters.step)) RETURN_IF_ERROR(Save());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::optional<double>> TrainRun::ValidateIfDue() {
+  const int64_t step = trainer_->counters().step;
+  const bool last = config_.validation.every > 0 && step == config_.train.steps;
+  if (!validation_data_ || !(Due(config_.validation.every, step) || last)) {
+    return std::optional<double>();
+  }
+  ASSIGN_OR_RETURN(const Evaluation evaluation,
+                   trainer_->Validate(*validation_data_, config_.validation.batches));
+  return std::optional<double>(evaluation.loss);
+}
+
+absl::Status TrainRun::LogStep(const StepReport& report, std::optional<double> validation_loss) {
+  const TrainCounters& counters = trainer_->counters();
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  StepMetrics metrics{.step = counters.step,
+                      .loss = report.loss,
+                      .penalty = report.penalty,
+                      .total = report.total,
+                      .grad_norm = report.grad_norm,
+                      .lr = report.lr,
+                      .tokens = counters.tokens,
+                      .seconds = seconds,
+                      .skipped = !report.applied,
+                      .entropy = EntropyMetricsOf(report.entropy, config_.model.context),
+                      .validation_loss = validation_loss};
+  metrics.tokens_per_second = static_cast<double>(counters.tokens - last_log_tokens_) /
+                              std::max(seconds - last_log_seconds_, 1e-9);
+  if (const EntropyRegularizer* regularizer = model_->regularizer()) {
+    metrics.threshold = TableOf(config_.model, [&](int64_t l, int64_t h) {
+      return regularizer->Threshold(model_->params(), l, h);
+    });
+    metrics.gate = TableOf(config_.model,
+                           [&](int64_t l, int64_t h) { return regularizer->Gate(l, h); });
+  }
+  last_log_seconds_ = seconds;
+  last_log_tokens_ = counters.tokens;
+  progress_->Log(metrics);
+  return metrics_->Append(metrics);
+}
+
+absl::Status TrainRun::TooManyBadSteps(const StepReport& report) const {
+  const TrainCounters& counters = trainer_->counters();
+  return absl::AbortedError(absl::StrCat(
+      "stopped at step ", counters.step, ": ", counters.bad_steps_in_a_row,
+      " steps in a row were not finite (train.max_bad_steps = ", config_.train.max_bad_steps,
+      "); first non-finite value: ", report.first_non_finite,
+      ". The weights are those of the last good step. Lower optimizer.lr, lengthen "
+      "optimizer.warmup_steps, or resume from an older checkpoint with --resume STEP"));
+}
+
+// The weights of a checkpoint are in it: where they first came from is nothing that it depends on.
+absl::Status TrainRun::Save() {
+  const TrainCounters& counters = trainer_->counters();
+  TrainConfig config = config_;
+  config.init_from.clear();
+  std::string warning;
+  ASSIGN_OR_RETURN(const std::string path,
+                   store_.Save({.step = counters.step,
+                                .tensors = FullState(*model_, trainer_->optimizer()),
+                                .state_json = ToJson(counters),
+                                .config_toml = ToToml(config)},
+                               {.keep = config_.checkpoint.keep,
+                                .keep_every = config_.checkpoint.keep_every},
+                               &warning));
+  last_commit_ = CheckpointInfo{counters.step, path};
+  progress_->Say("saved " + path);
+  if (!warning.empty()) progress_->Say("warning: " + warning);
+  return absl::OkStatus();
+}
+
+std::optional<std::string> TrainRun::ReasonToLeave() const {
+  if (signals_.received() != 0) return SignalName(signals_.received());
+  if (options_.stop_at > 0 && trainer_->counters().step >= options_.stop_at) {
+    return absl::StrCat("--stop-at ", options_.stop_at);
+  }
+  return std::nullopt;
+}
+
+Verdict TrainRun::VerdictSoFar(ExitCode code, const std::string& reason) const {
+  Verdict verdict{.code = code, .reason = reason};
+  if (trainer_ != nullptr) verdict.step = trainer_->counters().step;
+  if (last_commit_) {
+    verdict.last_commit = last_commit_->step;
+    verdict.checkpoint = last_commit_->path;
+  }
+  return verdict;
+}
+
+}  // namespace entrain

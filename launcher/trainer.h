@@ -1,0 +1,77 @@
+// Trainer: the training step and what it works on.
+#ifndef ENTRAIN_LAUNCHER_TRAINER_H_
+#define ENTRAIN_LAUNCHER_TRAINER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "launcher/evaluator.h"
+#include "launcher/train_config.h"
+#include "launcher/train_state.h"
+#include "model/model.h"
+#include "parallel/adamw_optimizer.h"
+#include "runtime/data/batch_loader.h"
+
+namespace entrain {
+
+// Bytes that a run takes, by kind; what --dry-run prints.
+struct MemoryPlan {
+  int64_t parameters = 0;   // values, gradients, bf16 copies
+  int64_t optimizer = 0;    // moments
+  int64_t factors = 0;      // built matrices of weight and spectral norm
+  int64_t activations = 0;  // one micro-step; validation works in the same memory
+  int64_t program = 0;      // code, libraries, their work space, prefetched batches
+
+  int64_t total() const { return parameters + optimizer + factors + activations + program; }
+};
+MemoryPlan PlanMemory(const TrainConfig& config, Model& model);
+
+struct StepReport {
+  double loss = 0.0;     // mean over the global batch, nats
+  double penalty = 0.0;  // L_entropy, before λ
+  double total = 0.0;    // loss + λ·penalty
+  double grad_norm = 0.0;
+  double lr = 0.0;
+  bool applied = true;  // false: something was not finite and the update was left out
+  std::string first_non_finite;  // where, when not applied
+  EntropyStatistics entropy;
+};
+
+class Trainer {
+ public:
+  // Takes the memory; values start from the seed. All arguments must outlive the trainer but `config`, which is copied.
+  Trainer(const TrainConfig& config, Context& context, Model& model, const TokenDataset& data);
+
+  // To be called once before the first Step: after values and counters were loaded, or for a fresh start.
+  void Start();
+
+  // One optimizer step over the global batch. An error is one of the data.
+  absl::StatusOr<StepReport> Step();
+
+  // Mean loss over a validation set; training state is left as it is.
+  absl::StatusOr<Evaluation> Validate(const TokenDataset& data, int64_t max_batches);
+
+  TrainCounters& counters() { return counters_; }
+  const TrainCounters& counters() const { return counters_; }
+  Model& model() { return model_; }
+  AdamWOptimizer& optimizer() { return optimizer_; }
+
+ private:
+  absl::StatusOr<StepReport> Accumulate(Activations& activations);
+  absl::Status MicroStep(bool accumulate, Activations& activations, StepReport& report);
+  void Finish(Activations& activations, StepReport& report);
+
+  TrainConfig config_;
+  Context& context_;
+  Model& model_;
+  const TokenDataset& data_;
+  AdamWOptimizer optimizer_;
+  Arena arena_;
+  std::unique_ptr<BatchLoader> loader_;
+  TrainCounters counters_;
+};
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_LAUNCHER_TRAINER_H_
