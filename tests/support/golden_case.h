@@ -1,0 +1,57 @@
+// A golden case: a small model, one batch, and what float64 with automatic differentiation made of it.
+#ifndef ENTRAIN_TESTS_SUPPORT_GOLDEN_CASE_H_
+#define ENTRAIN_TESTS_SUPPORT_GOLDEN_CASE_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/model_config.h"
+#include "runtime/io/safetensors.h"
+
+namespace entrain {
+
+struct GoldenStep {
+  double loss;
+  double penalty;
+  double total;
+  double grad_norm;
+};
+
+struct GoldenCase {
+  static constexpr int64_t kBatch = 4;
+
+  std::string name;
+  std::string folder;
+  ModelConfig config;
+  std::vector<int32_t> inputs;   // [kBatch, T]
+  std::vector<int32_t> targets;  // [kBatch, T]
+  double loss = 0.0;
+  double penalty = 0.0;
+  double total = 0.0;
+  std::vector<std::vector<double>> head_entropy;  // [L][H]
+  double lr = 0.0;
+  double beta1 = 0.0;
+  double beta2 = 0.0;
+  double eps = 0.0;
+  double weight_decay = 0.0;
+  double clip = 0.0;
+  std::vector<GoldenStep> steps;
+  std::shared_ptr<SafetensorsFile> gradients;
+  // How far inputs' rounding alone moves a number, by kind ("f32", "bf16": tensors; "adamw": steps "1" .. "10"); measured in
+  // float64 by tests/interop/golden_floor.py. Ill-conditioned numbers only.
+  std::map<std::string, std::map<std::string, double>> floor;
+
+  // The tolerance of a number: the fixed one, or twice its floor where that is more.
+  double Tolerance(const std::string& kind, const std::string& name, double fixed) const;
+};
+
+// The names of all cases, and one of them; a missing file ends the test program.
+std::vector<std::string> GoldenNames();
+GoldenCase LoadGolden(const std::string& name);
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_TESTS_SUPPORT_GOLDEN_CASE_H_

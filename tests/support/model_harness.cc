@@ -1,0 +1,170 @@
+#include "tests/support/model_harness.h"
+
+#include <cmath>
+
+#include "launcher/model_files.h"
+#include "runtime/base/check.h"
+#include "runtime/base/philox.h"
+
+namespace entrain {
+namespace {
+
+std::unique_ptr<Context> MakeCpu(int threads) {
+  auto context = Context::CreateCpu(threads);
+  CHECK(context.ok()) << context.status().ToString();
+  return *std::move(context);
+}
+
+}  // namespace
+
+ModelHarness::ModelHarness(const ModelConfig& config, const HarnessOptions& options)
+    : options_(options),
+      context_(MakeCpu(options.threads)),
+      model_(std::make_unique<Model>(config)),
+      statistics_(config.layers, config.heads) {
+  CHECK_EQ(options.batch % options.accumulation, 0);
+  model_->Allocate(options.compute, true);
+  const ActivationLayout layout{.batch = options.batch / options.accumulation,
+                                .positions = config.context,
+                                .compute = options.compute,
+                                .training = true,
+                                .recompute = options.recompute};
+  Arena measure;
+  model_->transformer().AllocateActivations(measure, layout);
+  arena_ = Arena(measure.peak_bytes());
+  activations_ = model_->transformer().AllocateActivations(arena_, layout);
+  model_->transformer().Initialize(*context_, 1);
+}
+
+void ModelHarness::Randomize(uint64_t seed) {
+  ParamSet& params = model_->params();
+  for (int i = 0; i < params.size(); ++i) {
+    const ParameterSpec& spec = params.spec({i});
+    float* values = Value(spec.name);
+    for (int64_t j = 0; j < Size(spec.name); ++j) {
+      const float normal = NormalAt(seed, StreamOf(spec.name), static_cast<uint64_t>(j));
+      if (spec.matrix) {
+        values[j] = 0.2F * normal;
+      } else if (spec.name.find("temperature") != std::string::npos) {
+        values[j] = 0.8F + 0.1F * normal;
+      } else if (spec.scale != 0.0F) {
+        values[j] = spec.scale * (1.0F + 0.1F * normal);
+      } else if (spec.name.find("weight_g") != std::string::npos) {
+        values[j] = 1.0F + 0.1F * normal;
+      }
+    }
+  }
+  Refresh();
+}
+
+void ModelHarness::LoadFolder(const std::string& folder) {
+  const absl::Status status =
+      ReadModelFolderWeights(FileSystem::Posix(), folder, *context_, 1, *model_);
+  CHECK(status.ok()) << status.ToString();
+}
+
+void ModelHarness::SetBatch(const std::vector<int32_t>& inputs,
+                            const std::vector<int32_t>& targets) {
+  inputs_ = inputs;
+  targets_ = targets;
+}
+
+void ModelHarness::RandomBatch(uint64_t seed) {
+  const int64_t size = options_.batch * model_->config().context;
+  auto draw = [&](const char* stream) {
+    std::vector<int32_t> tokens(static_cast<size_t>(size));
+    for (int64_t i = 0; i < size; ++i) {
+      const auto word = Philox(seed, StreamOf(stream), static_cast<uint64_t>(i))[0];
+      tokens[static_cast<size_t>(i)] = static_cast<int32_t>(word % model_->config().vocab);
+    }
+    return tokens;
+  };
+  SetBatch(draw("inputs"), draw("targets"));
+}
+
+Transformer::Tokens ModelHarness::MicroTokens(int64_t micro_step) {
+  const int64_t batch = options_.batch / options_.accumulation;
+  const int64_t rows = batch * model_->config().context;
+  return {.inputs = {inputs_.data() + micro_step * rows,
+                     DType::kI32,
+                     {batch, model_->config().context}},
+          .targets = {targets_.data() + micro_step * rows, DType::kI32, {rows}}};
+}
+
+Losses ModelHarness::Evaluate() { return Run(false); }
+Losses ModelHarness::Gradients() { return Run(true); }
+
+Losses ModelHarness::Run(bool gradients) {
+  Losses losses;
+  Transformer& transformer = model_->transformer();
+  EntropyRegularizer* regularizer = model_->regularizer();
+  transformer.BeginStep(*context_, false);
+  if (regularizer != nullptr) regularizer->BeginStep(options_.step, options_.accumulation);
+  statistics_.Clear();
+  const double share = 1.0 / static_cast<double>(options_.accumulation);
+  for (int64_t m = 0; m < options_.accumulation; ++m) {
+    const Transformer::Tokens tokens = MicroTokens(m);
+    losses.loss += share * (gradients ? transformer.Forward(*context_, tokens, share, m > 0, activations_)
+                                      : transformer.Loss(*context_, tokens, activations_));
+    EntropyStatistics micro(model_->config().layers, model_->config().heads);
+    micro.Add(*context_, activations_.entropy);
+    statistics_.Merge(micro);
+    if (regularizer != nullptr) {
+      regularizer->Measure(*context_, model_->params(), activations_.entropy, micro);
+    }
+    if (!gradients) continue;
+    Transformer::EntropyGradient entropy_gradient;
+    if (regularizer != nullptr) {
+      entropy_gradient = [&](int64_t layer, const TensorView& entropy, const TensorView& buffer) {
+        return regularizer->RowGradient(*context_, model_->params(), layer, entropy, buffer);
+      };
+    }
+    transformer.Backward(*context_, tokens, entropy_gradient, m > 0, activations_);
+  }
+  if (gradients) transformer.EndStep(*context_);
+  losses.penalty = regularizer != nullptr ? regularizer->penalty() : 0.0;
+  losses.total = losses.loss + (regularizer != nullptr ? regularizer->strength() * losses.penalty : 0.0);
+  return losses;
+}
+
+std::vector<float> ModelHarness::Gradient(const std::string& name) const {
+  const ParamId id = model_->params().Find(name);
+  CHECK(id.valid()) << name;
+  const auto* data = model_->params().gradient(id).data<float>();
+  return {data, data + Size(name)};
+}
+
+std::vector<std::string> ModelHarness::ParameterNames() const {
+  std::vector<std::string> names;
+  for (int i = 0; i < model_->params().size(); ++i) names.push_back(model_->params().spec({i}).name);
+  return names;
+}
+
+float* ModelHarness::Value(const std::string& name) {
+  const ParamId id = model_->params().Find(name);
+  CHECK(id.valid()) << name;
+  return model_->params().value(id).data<float>();
+}
+
+int64_t ModelHarness::Size(const std::string& name) const {
+  const ParameterSpec& spec = model_->params().spec(model_->params().Find(name));
+  return spec.shape[0] * (spec.shape.size() == 2 ? spec.shape[1] : 1);
+}
+
+std::vector<float> ModelHarness::Entropies() const {
+  const auto* data = activations_.entropy.data<float>();
+  return {data, data + activations_.entropy.size()};
+}
+
+double RelativeL2(const std::vector<float>& a, const std::vector<float>& b) {
+  CHECK_EQ(a.size(), b.size());
+  double difference = 0.0;
+  double norm = 0.0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    difference += (static_cast<double>(a[i]) - b[i]) * (static_cast<double>(a[i]) - b[i]);
+    norm += static_cast<double>(b[i]) * b[i];
+  }
+  return norm > 0.0 ? std::sqrt(difference / norm) : std::sqrt(difference);
+}
+
+}  // namespace entrain
