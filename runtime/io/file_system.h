@@ -39,7 +39,8 @@ struct DirEntry {
 };
 
 // Every error names the path and the system's reason.
-// Codes: NotFound, PermissionDenied, AlreadyExists, ResourceExhausted (no space, quota, file-size
+// Codes: NotFound, PermissionDenied, AlreadyExists, FailedPrecondition (a folder where a file is
+// needed, or the reverse), ResourceExhausted (no space, quota, file-size
 // limit), else Internal.
 class FileSystem {
  public:

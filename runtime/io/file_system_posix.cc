@@ -30,6 +30,9 @@ absl::StatusCode CodeOfErrno(int error) {
     case EEXIST:
     case ENOTEMPTY:
       return absl::StatusCode::kAlreadyExists;
+    case EISDIR:
+    case ENOTDIR:
+      return absl::StatusCode::kFailedPrecondition;
     case ENOSPC:
     case EDQUOT:
     case EFBIG:

@@ -96,6 +96,12 @@ absl::StatusOr<Manifest> Parse(const std::string& text) {
   return manifest;
 }
 
+// What is not a file where one was written is damage; FailedPrecondition says something else here.
+absl::Status DamageIfNoFile(const absl::Status& status) {
+  if (!absl::IsFailedPrecondition(status)) return status;
+  return absl::DataLossError(status.message());
+}
+
 absl::Status VerifyFile(FileSystem& fs, const std::string& path, const ManifestFile& file,
                         bool check_contents) {
   const absl::StatusOr<int64_t> bytes = fs.FileSize(path);
@@ -103,7 +109,7 @@ absl::Status VerifyFile(FileSystem& fs, const std::string& path, const ManifestF
     return absl::DataLossError(
         absl::StrCat("'", path, "' is missing, its manifest lists it with ", file.bytes, " bytes"));
   }
-  RETURN_IF_ERROR(bytes.status());
+  RETURN_IF_ERROR(DamageIfNoFile(bytes.status()));
   if (*bytes != file.bytes) {
     return absl::DataLossError(
         absl::StrCat("'", path, "' has ", *bytes, " bytes, its manifest says ", file.bytes));
@@ -135,7 +141,7 @@ absl::StatusOr<Manifest> ReadManifest(FileSystem& fs, const std::string& folder)
     return absl::NotFoundError(
         absl::StrCat("'", folder, "' was never committed: it has no ", kManifestName));
   }
-  RETURN_IF_ERROR(text.status());
+  RETURN_IF_ERROR(DamageIfNoFile(text.status()));
   absl::StatusOr<Manifest> manifest = Parse(*text);
   if (manifest.ok()) return manifest;
   const absl::Status& bad = manifest.status();

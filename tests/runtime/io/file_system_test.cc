@@ -99,7 +99,7 @@ TEST_F(FileSystemTest, RefusesAFolderWhereAFileIsWanted) {
   for (const absl::Status& status :
        {fs_.Map(folder_.path()).status(), fs_.ReadText(folder_.path()).status(),
         fs_.FileSize(folder_.path()).status(), fs_.Create(folder_.path()).status()}) {
-    EXPECT_EQ(status.code(), absl::StatusCode::kInternal) << status;
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
     EXPECT_THAT(Message(status), HasSubstr("Is a directory"));
   }
 }
@@ -114,9 +114,11 @@ TEST_F(FileSystemTest, RefusesToMapAPipe) {
 
 TEST_F(FileSystemTest, RefusesAFileWhereAFolderIsWanted) {
   ASSERT_TRUE(WriteTextSynced(fs_, Path("f"), "x").ok());
-  EXPECT_THAT(Message(fs_.List(Path("f")).status()), HasSubstr("Not a directory"));
-  EXPECT_THAT(Message(fs_.SyncDirectory(Path("f"))), HasSubstr("Not a directory"));
-  EXPECT_THAT(Message(fs_.MakeDirectories(Path("f/below"))), HasSubstr("Not a directory"));
+  for (const absl::Status& status : {fs_.List(Path("f")).status(), fs_.SyncDirectory(Path("f")),
+                                     fs_.MakeDirectories(Path("f/below"))}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+    EXPECT_THAT(Message(status), HasSubstr("Not a directory"));
+  }
 }
 
 TEST_F(FileSystemTest, SaysWhenPermissionIsDenied) {

@@ -145,7 +145,12 @@ TEST_F(ManifestTest, FindsAFolderInAFilesPlace) {
   const Manifest manifest = Commit();
   ASSERT_TRUE(fs_.RemoveFile(Path("a.bin")).ok());
   ASSERT_TRUE(fs_.MakeDirectories(Path("a.bin")).ok());
-  EXPECT_THAT(Message(VerifyManifest(fs_, folder_.path(), manifest)), HasSubstr("Is a directory"));
+  ASSERT_TRUE(fs_.RemoveFile(Path(kManifestName)).ok());
+  ASSERT_TRUE(fs_.MakeDirectories(Path(kManifestName)).ok());
+  for (const absl::Status& status : {VerifyManifest(fs_, folder_.path(), manifest), ReadStatus()}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << "not of a later version: " << status;
+    EXPECT_THAT(Message(status), HasSubstr("Is a directory"));
+  }
 }
 
 TEST_F(ManifestTest, FindsEveryFlippedBitOfItself) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "runtime/io/checksum.h"
 #include "tests/support/faulty_file_system.h"
 #include "tests/support/temporary_folder.h"
@@ -53,7 +54,8 @@ class SafetensorsTest : public ::testing::Test {
 
   void ExpectRefused(const absl::Status& status, const std::string& reason) {
     EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
-    EXPECT_THAT(Message(status), HasSubstr("'" + Path() + "' is not a valid safetensors file: "));
+    EXPECT_THAT(Message(status),
+                HasSubstr(absl::StrCat("'", Path(), "' is not a valid safetensors file: ")));
     EXPECT_THAT(Message(status), HasSubstr(reason));
   }
 
