@@ -14,12 +14,12 @@ namespace entrain {
 
 // qkv f32 or bf16 [B, T, 3, H, D] dense (the columns of c_attn: q, k, v, each head after head).
 // temperature f32: empty (t = 1), [H], or [H, T'] with T' ≥ T (one for each head and query position); positive.
-// out: dtype of qkv, [B, T, H, D]. lse f32 [B, H, T]: log Σ_j exp(s_ij).
+// out: dtype of qkv, [B, T, H, D]. lse f32 [B, H, T]: log Σ_j exp(s_ij). entropy f32 [B, H, T] ≥ 0, exactly 0 in row 0.
 // lse_low f32 [B, H, T] or empty: what rounding lse to f32 left out. Without it the backward's probabilities are off by a
-// factor of 1 ± 6e-8·|lse|, which sums with cancellation (temperatures, scales) show twenty-fold. entropy f32 [B, H, T] ≥ 0, exactly 0 in row 0.
+// factor of 1 ± 6e-8·|lse|, which sums with cancellation (scales, temperatures) magnify.
 // Arithmetic in fp32; a (b, h) pair is one task of one thread, so results do not depend on the number of threads. Sums over
-// keys run in blocks of 64, block after block. A NaN operand gives NaN in every row that sees it (a NaN
-// in v also in up to three rows of out before it). Scratch, O(T·D) a thread, is kept in the context.
+// keys run in blocks of 64, block after block. A NaN operand gives NaN in every row that sees it (one in v also in up to
+// three rows of out before it). Scratch, O(T·D) a thread, is kept in the context.
 struct AttentionForwardArgs {
   TensorView qkv;
   TensorView temperature;
@@ -32,8 +32,10 @@ void AttentionForward(Context& context, const AttentionForwardArgs& args);
 
 // entropy_gradient f32 [B, H, T]: ∂L/∂entropy of each row, or empty for none (then no work is spent on it).
 // dqkv: dtype of qkv, same shape, overwritten; may not alias qkv.
+// lse, lse_low, entropy: the forward's.
 // dtemperature f32, shape of temperature, or empty with it: overwritten, or added to when `accumulate`; summed over B in
-// order, then over T for [H], in fp64; columns beyond T of [H, T'] are left alone (overwritten with 0 without `accumulate`).
+// order, then over T for [H], in fp64; columns beyond T of [H, T'] are left alone (overwritten with 0 without
+// `accumulate`). Made of Σ_j ds_ij·(log a_ij + H_i), not of q·dq: equal on paper, free of cancellation.
 // Row 0 of a sequence sees one key: it adds nothing to dq, dk and dtemperature, exactly.
 struct AttentionBackwardArgs {
   TensorView qkv;

@@ -270,7 +270,7 @@ class TemperatureGradient {
   }
 
   void ReducePerQuery(int64_t head) const {
-    float* row = args_.dtemperature.row<float>(head);
+    auto* row = args_.dtemperature.row<float>(head);
     for (int64_t i = 0; i < shape_.length; ++i) Put(row[i], SumOverBatch(head, i));
     for (int64_t i = shape_.length; i < args_.dtemperature.dim(1); ++i) Put(row[i], 0.0);
   }

@@ -1,35 +1,34 @@
 #include "runtime/kernels/attention_tile_cpu.h"
 
+#include <utility>
+
 namespace entrain::cpu::attention {
 namespace {
 
 using simd::Float;
-using simd::Int;
 using simd::kLanes;
 
-// Swaps the off-diagonal kWidth×kWidth quarters of each 2·kWidth square: one of log2(lanes) steps
-// of a transposition.
-template <int kWidth>
-inline void SwapQuarters(Float (&rows)[kLanes]) {
-  const Int lane = __builtin_convertvector(LaneNumbers(), Int);
-  const Int upper = lane & kWidth;
-  // A shuffle's lane numbers count through both operands.
-  const Int first = (upper != 0) ? lane + kLanes - kWidth : lane;
-  const Int second = (upper != 0) ? lane + kLanes : lane + kWidth;
+// Swaps the off-diagonal kWidth×kWidth quarters of each 2·kWidth square: one of log2(lanes) steps of a transposition.
+// A shuffle's lane numbers count through both operands.
+template <int kWidth, int... kLane>
+inline void SwapQuarters(Float (&rows)[kLanes], std::integer_sequence<int, kLane...> /*lanes*/) {
   for (int r = 0; r < kLanes; ++r) {
     if ((r & kWidth) != 0) continue;
     const Float a = rows[r];
     const Float b = rows[r + kWidth];
-    rows[r] = __builtin_shuffle(a, b, first);
-    rows[r + kWidth] = __builtin_shuffle(a, b, second);
+    rows[r] =
+        __builtin_shufflevector(a, b, ((kLane & kWidth) != 0 ? kLane + kLanes - kWidth : kLane)...);
+    rows[r + kWidth] =
+        __builtin_shufflevector(a, b, ((kLane & kWidth) != 0 ? kLane + kLanes : kLane + kWidth)...);
   }
 }
 
 inline void TransposeSquare(Float (&rows)[kLanes]) {
-  if constexpr (kLanes > 8) SwapQuarters<8>(rows);
-  if constexpr (kLanes > 4) SwapQuarters<4>(rows);
-  SwapQuarters<2>(rows);
-  SwapQuarters<1>(rows);
+  constexpr std::make_integer_sequence<int, kLanes> kAll{};
+  if constexpr (kLanes > 8) SwapQuarters<8>(rows, kAll);
+  if constexpr (kLanes > 4) SwapQuarters<4>(rows, kAll);
+  SwapQuarters<2>(rows, kAll);
+  SwapQuarters<1>(rows, kAll);
 }
 
 }  // namespace

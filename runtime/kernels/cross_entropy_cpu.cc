@@ -17,9 +17,9 @@ using simd::Float;
 constexpr int64_t kBlock = 1024;
 constexpr float kLog2E = std::numbers::log2e_v<float>;
 
-// Σ exp(logit) = sum · 2^shift, shift the largest logit · log2 e.
+// Σ exp(logit) = sum · exp(max), max the largest logit.
 struct Normalizer {
-  float shift;
+  float max;
   double sum;
 };
 
@@ -35,42 +35,36 @@ float BlockMax(const float* logits, int64_t size) {
   return result;
 }
 
-// 2^(logit · log2 e − shift): each logit's exponential, shifted.
-Float ShiftedExponential(Float logits, float shift) { return simd::Exp2(logits * kLog2E - shift); }
+// exp(logit − max). The difference comes first: logits far from 0 lose nothing.
+Float ShiftedExponential(Float logits, float max) { return simd::Exp2((logits - max) * kLog2E); }
 
-float BlockSum(const float* logits, int64_t size, float shift) {
+float BlockSum(const float* logits, int64_t size, float max) {
   Float sum = simd::Zero();
   simd::ForEachVector(size, [&](int64_t i, auto lanes) {
-    sum += lanes.Only(ShiftedExponential(lanes.Load(logits + i), shift));
+    sum += lanes.Only(ShiftedExponential(lanes.Load(logits + i), max));
   });
   return simd::HorizontalSum(sum);
 }
 
 Normalizer NormalizerOf(const float* logits, int64_t vocab) {
-  Normalizer result = {.shift = std::numeric_limits<float>::lowest(), .sum = 0.0};
+  Normalizer result = {.max = std::numeric_limits<float>::lowest(), .sum = 0.0};
   for (int64_t begin = 0; begin < vocab; begin += kBlock) {
     const int64_t size = std::min(kBlock, vocab - begin);
-    const float shift = std::max(result.shift, BlockMax(logits + begin, size) * kLog2E);
-    if (shift > result.shift) result.sum *= std::exp2(double{result.shift} - shift);
-    result.sum += BlockSum(logits + begin, size, shift);
-    result.shift = shift;
+    const float max = std::max(result.max, BlockMax(logits + begin, size));
+    if (max > result.max) result.sum *= std::exp(double{result.max} - max);
+    result.sum += BlockSum(logits + begin, size, max);
+    result.max = max;
   }
   return result;
-}
-
-// The difference of exponents is taken with the kLog2E of ShiftedExponential, so that its rounding cancels.
-double Loss(const Normalizer& normalizer, float target_logit) {
-  const double exponent = double{normalizer.shift} - double{target_logit} * double{kLog2E};
-  return exponent / std::numbers::log2e + std::log(normalizer.sum);
 }
 
 // scale · softmax over [0, vocab), 0 in padding. Goes from front to back: element j of a bf16 row lies at or before
 // element j of the fp32 row that it is laid over, so a vector is read before anything is written over it.
 template <typename T>
-void WriteGradient(const float* logits, T* dlogits, int64_t vocab, int64_t width, float shift,
+void WriteGradient(const float* logits, T* dlogits, int64_t vocab, int64_t width, float max,
                    float factor) {
   simd::ForEachVector(vocab, [&](int64_t i, auto lanes) {
-    lanes.Store(dlogits + i, factor * ShiftedExponential(lanes.Load(logits + i), shift));
+    lanes.Store(dlogits + i, factor * ShiftedExponential(lanes.Load(logits + i), max));
   });
   std::fill(dlogits + vocab, dlogits + width, T(0.0F));
 }
@@ -81,13 +75,14 @@ void Row(const CrossEntropyArgs& args, int64_t row) {
   const auto target = args.targets.data<int32_t>()[row];
   const float target_logit = logits[target];
   const Normalizer normalizer = NormalizerOf(logits, args.vocab);
-  args.loss.data<float>()[row] = static_cast<float>(Loss(normalizer, target_logit));
+  args.loss.data<float>()[row] =
+      static_cast<float>(double{normalizer.max} - double{target_logit} + std::log(normalizer.sum));
   if (!args.dlogits) return;
   const auto inverse = static_cast<float>(1.0 / normalizer.sum);
   T* dlogits = args.dlogits.row<T>(row);
-  WriteGradient(logits, dlogits, args.vocab, args.logits.dim(-1), normalizer.shift,
+  WriteGradient(logits, dlogits, args.vocab, args.logits.dim(-1), normalizer.max,
                 args.scale * inverse);
-  const float probability = inverse * std::exp2(target_logit * kLog2E - normalizer.shift);
+  const float probability = inverse * std::exp(target_logit - normalizer.max);
   dlogits[target] = T(args.scale * (probability - 1.0F));
 }
 
