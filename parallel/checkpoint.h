@@ -1,6 +1,7 @@
 // Checkpoints of a run: saved so that a crash at any moment loses nothing that was committed.
 //
-//   <run>/checkpoints/step_00001000/   shard_00000_of_00001.safetensors, tensors.json, state.json, config.toml, manifest.json
+//   <run>/checkpoints/step_00001000/   shard_00000_of_00001.safetensors, tensors.json, state.json, config.toml,
+//                                      manifest.json
 //   <run>/checkpoints/tmp_step_00001000/   one being written: never read, removed by the next save
 //
 // Order of a save: temporary folder, shards, sync, manifest (its rename is the commit of the contents), sync, rename of the

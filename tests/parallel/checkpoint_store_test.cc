@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "parallel/checkpoint.h"
 #include "parallel/checkpoint_folder.h"
 #include "runtime/io/manifest.h"
@@ -236,7 +237,7 @@ TEST_F(CheckpointStoreTest, ARenamedCheckpointIsNotAnotherStep) {
   EXPECT_FALSE(store_.FindLatest(&damaged).ok());
   ASSERT_EQ(damaged.size(), 1U);
   EXPECT_THAT(Message(damaged[0].reason),
-              HasSubstr("'" + Path(70) + "' holds step 10: it was renamed"));
+              HasSubstr(absl::StrCat("'", Path(70), "' holds step 10: it was renamed")));
 }
 
 TEST_F(CheckpointStoreTest, ACheckpointFromTheFutureIsNeitherReadNorReplacedNorRemoved) {
@@ -247,7 +248,7 @@ TEST_F(CheckpointStoreTest, ACheckpointFromTheFutureIsNeitherReadNorReplacedNorR
         CheckpointReader::Open(fs_, Path(30)).status()}) {
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
     EXPECT_THAT(Message(status),
-                AllOf(HasSubstr("'" + Path(30) + "' was written by entrain "),
+                AllOf(HasSubstr(absl::StrCat("'", Path(30), "' was written by entrain ")),
                       HasSubstr("in checkpoint version 2"), HasSubstr("reads version 1 only")));
   }
   SaveAll({40, 50}, {2, 0});
