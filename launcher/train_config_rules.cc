@@ -47,10 +47,6 @@ std::optional<RuleViolation> CheckSchedule(const TrainConfig& config) {
     return Violation(config, "optimizer", "min_lr",
                      "must be at most " + Said(config, "optimizer", "lr"));
   }
-  if (config.optimizer.warmup_steps > config.train.steps) {
-    return Violation(config, "optimizer", "warmup_steps",
-                     "must be at most " + Said(config, "train", "steps") + " of [train]");
-  }
   return std::nullopt;
 }
 

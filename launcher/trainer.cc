@@ -9,7 +9,7 @@ namespace entrain {
 namespace {
 
 // Code, shared libraries, the matrix products' work space: measured (tests/bench/RESULTS.md).
-constexpr int64_t kProgramBytes = int64_t{60} << 20;
+constexpr int64_t kProgramBytes = int64_t{32} << 20;
 
 ActivationLayout TrainingLayout(const TrainConfig& config) {
   return {.batch = config.micro_batch(),

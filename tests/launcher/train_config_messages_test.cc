@@ -136,7 +136,7 @@ INSTANTIATE_TEST_SUITE_P(
                     "run.toml:1:7: [model] architecture = \"ereg-ik\": must be one of sm-ln-g, "
                     "sm-ln-r, sm-ln, sm-g, sm-r, sm, sm-wnorm, sm-snorm, sm-scffn, sm-scfuffn, "
                     "sm-scfuffn-ik, ereg, ereg-ik, pythia, custom (k: a number of layers, as in "
-                    "ereg-i6), did you mean 'ereg-ik'?"}));
+                    "ereg-i6)"}));
 
 INSTANTIATE_TEST_SUITE_P(
     Rules, TrainConfigMessageTest,
@@ -162,10 +162,6 @@ INSTANTIATE_TEST_SUITE_P(
                     "run.toml: [train] global_batch = 32: must be a multiple of micro_batch = 64"},
         MessageCase{"[optimizer]\nlr = 1e-4\nmin_lr = 1e-3\n",
                     "run.toml:3:1: [optimizer] min_lr = 0.001: must be at most lr = 1e-04"},
-        MessageCase{
-            "[optimizer]\nwarmup_steps = 1001\n",
-            "run.toml:2:1: [optimizer] warmup_steps = 1001: must be at most steps = 1000 of "
-            "[train]"},
         MessageCase{"[validation]\nevery = 5\n",
                     "run.toml:2:1: [validation] every = 5: needs the token files of [data] "
                     "validation; give them, or set every = 0"}));
