@@ -1,0 +1,377 @@
+// What a user can do wrong, through the real program: the exit code, and a message that says what, where, what is allowed
+// and what to do. One line on standard error, nothing lost.
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "parallel/checkpoint.h"
+#include "runtime/io/manifest.h"
+#include "tests/support/run_config.h"
+#include "tests/support/subprocess.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/variants.h"
+
+namespace entrain {
+namespace {
+
+constexpr int kUsage = 2;
+constexpr int kBadConfig = 78;
+constexpr int kFailed = 1;
+
+ModelConfig SmallEreg() {
+  for (const Variant& variant : Variants()) {
+    if (variant.name == "ereg") return variant.config;
+  }
+  return {};
+}
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void WriteFile(const std::string& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
+}
+
+class BadInputTest : public ::testing::Test {
+ protected:
+  BadInputTest() {
+    config_ = SmallRun(folder(), SmallEreg());
+    config_.train.steps = 4;
+    config_.checkpoint.every = 2;
+    path_ = WriteConfig(folder(), "train.toml", config_);
+  }
+
+  const std::string& folder() const { return folder_.path(); }
+  std::string run() const { return config_.run.dir; }
+  std::string checkpoint() const { return run() + "/checkpoints/" + CheckpointName(4); }
+
+  void TrainOnce() {
+    const ProcessResult result = RunEntrain({"train", "--config", path_});
+    ASSERT_EQ(result.code, 0) << result.error;
+  }
+
+  static void Expect(const ProcessResult& result, int code, const std::vector<std::string>& parts) {
+    EXPECT_EQ(result.code, code) << result.error << result.output;
+    for (const std::string& part : parts) {
+      EXPECT_NE(result.error.find(part), std::string::npos)
+          << "missing: " << part << "\nin: " << result.error;
+    }
+    if (code == kUsage) return;
+    EXPECT_EQ(std::count(result.error.begin(), result.error.end(), '\n'), 1) << result.error;
+  }
+
+  ProcessResult Train(const std::vector<std::string>& more) const {
+    std::vector<std::string> arguments = {"train", "--config", path_};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return RunEntrain(arguments);
+  }
+  ProcessResult Set(const std::string& override_text) const {
+    return Train({"--set", override_text});
+  }
+  ProcessResult Eval(const std::string& model, const std::string& tokens) const {
+    return RunEntrain({"eval", "--model", model, "--tokens", tokens});
+  }
+
+  TemporaryFolder folder_;
+  TrainConfig config_;
+  std::string path_;
+};
+
+// ---- the command line ----
+
+TEST_F(BadInputTest, NoCommand) { Expect(RunEntrain({}), kUsage, {"subcommand is required"}); }
+
+TEST_F(BadInputTest, UnknownCommand) {
+  EXPECT_EQ(RunEntrain({"trian"}).code, kUsage);
+}
+
+TEST_F(BadInputTest, TrainWithoutConfig) {
+  Expect(RunEntrain({"train"}), kUsage, {"--config", "required"});
+}
+
+TEST_F(BadInputTest, UnknownOption) { EXPECT_EQ(Train({"--resum", "auto"}).code, kUsage); }
+
+TEST_F(BadInputTest, BadResume) {
+  Expect(Train({"--resume", "yes"}), kBadConfig, {"--resume yes", "auto, never, must", "step"});
+}
+
+// ---- configuration, the commonest slips (tests/launcher/train_config_messages_test.cc has them all) ----
+
+TEST_F(BadInputTest, MissingConfig) {
+  Expect(RunEntrain({"train", "--config", folder() + "/none.toml"}), kBadConfig,
+         {"none.toml", "No such file"});
+}
+
+TEST_F(BadInputTest, ConfigIsAFolder) {
+  Expect(RunEntrain({"train", "--config", folder()}), kBadConfig, {folder()});
+}
+
+TEST_F(BadInputTest, ConfigIsNotToml) {
+  WriteFile(folder() + "/bad.toml", "[train\nsteps = 1\n");
+  Expect(RunEntrain({"train", "--config", folder() + "/bad.toml"}), kBadConfig, {"bad.toml:1"});
+}
+
+TEST_F(BadInputTest, UnknownKey) {
+  Expect(Set("train.step=5"), kBadConfig, {"step", "did you mean 'steps'"});
+}
+
+TEST_F(BadInputTest, UnknownSection) {
+  Expect(Set("optimiser.lr=5"), kBadConfig, {"optimiser", "did you mean 'optimizer'"});
+}
+
+TEST_F(BadInputTest, UnknownArchitecture) {
+  Expect(Set("model.architecture=ereq"), kBadConfig, {"ereq", "did you mean 'ereg'"});
+}
+
+TEST_F(BadInputTest, ValueOutOfRange) {
+  Expect(Set("optimizer.beta1=1.5"), kBadConfig, {"beta1", "1.5", "[0, 1)"});
+}
+
+TEST_F(BadInputTest, WrongType) {
+  Expect(Set("train.steps=many"), kBadConfig, {"steps", "many", "integer"});
+}
+
+TEST_F(BadInputTest, WidthNotDivisibleByHeads) {
+  Expect(Set("model.heads=3"), kBadConfig, {"width", "20", "heads", "3"});
+}
+
+TEST_F(BadInputTest, BatchNotDivisibleByMicroBatch) {
+  Expect(Set("train.micro_batch=3"), kBadConfig, {"global_batch", "4", "micro_batch", "3"});
+}
+
+TEST_F(BadInputTest, CudaInACpuBuild) {
+  Expect(Set("train.device=cuda"), kBadConfig, {"cuda", "cpu"});
+}
+
+TEST_F(BadInputTest, InitFromNothing) {
+  Expect(Set("model.init_from=" + folder() + "/nowhere"), kBadConfig,
+         {"nowhere", "No such file"});
+}
+
+// ---- data ----
+
+TEST_F(BadInputTest, MissingTokens) {
+  Expect(Set("data.train=" + folder() + "/gone.bin"), kBadConfig, {"gone.bin"});
+}
+
+TEST_F(BadInputTest, GlobWithoutMatch) {
+  Expect(Set("data.train=" + folder() + "/gone*.bin"), kBadConfig, {"gone*.bin"});
+}
+
+TEST_F(BadInputTest, EmptyFolderOfTokens) {
+  mkdir((folder() + "/empty").c_str(), 0700);
+  Expect(Set("data.train=" + folder() + "/empty"), kBadConfig, {"/empty"});
+}
+
+TEST_F(BadInputTest, WrongMagic) {
+  std::string bytes = ReadFile(folder() + "/tokens.bin");
+  bytes[0] = 'x';
+  WriteFile(folder() + "/wrong.bin", bytes);
+  Expect(Set("data.train=" + folder() + "/wrong.bin"), kBadConfig, {"wrong.bin", "magic", "20240520"});
+}
+
+TEST_F(BadInputTest, TokensFromTheFuture) {
+  std::string bytes = ReadFile(folder() + "/tokens.bin");
+  bytes[4] = 9;
+  WriteFile(folder() + "/future.bin", bytes);
+  Expect(Set("data.train=" + folder() + "/future.bin"), kBadConfig, {"future.bin", "version", "9"});
+}
+
+TEST_F(BadInputTest, TruncatedTokens) {
+  const std::string bytes = ReadFile(folder() + "/tokens.bin");
+  WriteFile(folder() + "/cut.bin", bytes.substr(0, bytes.size() - 10));
+  const ProcessResult result = Set("data.train=" + folder() + "/cut.bin");
+  EXPECT_NE(result.code, 0);
+  Expect(result, result.code, {"cut.bin", "391"});
+}
+
+TEST_F(BadInputTest, TooFewTokensForOneSequence) {
+  WriteTokens(folder() + "/short.bin", 5, 43, 1);
+  Expect(Set("data.train=" + folder() + "/short.bin"), kBadConfig, {"short.bin", "5", "14"});
+}
+
+TEST_F(BadInputTest, TokenBeyondTheVocabulary) {
+  WriteTokens(folder() + "/large.bin", 400, 60000, 1);
+  const ProcessResult result = Set("data.train=" + folder() + "/large.bin");
+  EXPECT_NE(result.code, 0);
+  Expect(result, result.code, {"large.bin", "43"});
+}
+
+TEST_F(BadInputTest, MegatronIndexWithoutItsBin) {
+  WriteFile(folder() + "/alone.idx", "MMIDIDX");
+  const ProcessResult result =
+      Train({"--set", "data.train=" + folder() + "/alone.idx", "--set", "data.format=megatron"});
+  EXPECT_NE(result.code, 0);
+  Expect(result, result.code, {"alone"});
+}
+
+TEST_F(BadInputTest, BadUtf8InJsonl) {
+  WriteFile(folder() + "/bad.jsonl", "{\"text\": \"fine\"}\n{\"text\": \"\xff\"}\n");
+  const ProcessResult result = RunEntrain({"tokenize", "--input", folder() + "/bad.jsonl", "--output",
+                                           folder() + "/out", "--tokenizer", "byte"});
+  EXPECT_NE(result.code, 0);
+  EXPECT_NE(result.error.find("bad.jsonl"), std::string::npos) << result.error;
+  EXPECT_NE(result.error.find('2'), std::string::npos) << result.error;
+}
+
+// ---- models and checkpoints ----
+
+TEST_F(BadInputTest, NoModelThere) {
+  Expect(Eval(folder() + "/nothing", folder() + "/tokens.bin"), kBadConfig,
+         {"nothing", "does not exist", "checkpoint folder", "Hugging Face folder"});
+  Expect(Eval(folder(), folder() + "/tokens.bin"), kBadConfig, {"holds no model"});
+  Expect(Eval(path_, folder() + "/tokens.bin"), kBadConfig, {"is not a folder"});
+}
+
+TEST_F(BadInputTest, ResumeMustWithoutACheckpoint) {
+  Expect(Train({"--resume", "must"}), kBadConfig, {"--resume must", "no checkpoint"});
+}
+
+TEST_F(BadInputTest, ResumeNeverOverACheckpoint) {
+  TrainOnce();
+  Expect(Train({"--resume", "never"}), kBadConfig, {"--resume never", "step_00000004", "run.dir"});
+}
+
+TEST_F(BadInputTest, ResumeAStepThatIsNotThere) {
+  TrainOnce();
+  Expect(Train({"--resume", "3"}), kBadConfig, {"3"});
+}
+
+TEST_F(BadInputTest, ResumeWithAnotherSeed) {
+  TrainOnce();
+  Expect(Set("train.seed=5"), kBadConfig, {"train.seed = 5", "1337", "run.dir"});
+}
+
+TEST_F(BadInputTest, ResumeWithAnotherModel) {
+  TrainOnce();
+  Expect(Set("model.ffn_scaling=false"), kBadConfig, {"model.ffn_scaling = false", "true"});
+}
+
+TEST_F(BadInputTest, ResumeOnOtherData) {
+  TrainOnce();
+  WriteTokens(folder() + "/tokens.bin", 391, 43, 77);
+  Expect(Train({}), kBadConfig, {"data.train", "other tokens", "fingerprint"});
+}
+
+TEST_F(BadInputTest, DamagedCheckpointIsNamedAndTheOlderOneTaken) {
+  TrainOnce();
+  const std::string shard = checkpoint() + "/shard_00000_of_00001.safetensors";
+  std::string bytes = ReadFile(shard);
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+  WriteFile(shard, bytes);
+  Expect(Train({"--resume", "must"}), kFailed, {"damaged", "shard_00000_of_00001", "--resume auto"});
+  Expect(RunEntrain({"inspect", checkpoint()}), kFailed, {"shard_00000_of_00001"});
+  const ProcessResult resumed = Train({});
+  EXPECT_EQ(resumed.code, 0) << resumed.error;
+  EXPECT_NE(resumed.output.find("passed over"), std::string::npos) << resumed.output;
+  EXPECT_NE(resumed.output.find("step_00000002"), std::string::npos) << resumed.output;
+}
+
+TEST_F(BadInputTest, CheckpointFromTheFuture) {
+  TrainOnce();
+  // What a later program would write: another version, under a checksum that holds.
+  const std::string path = checkpoint() + "/manifest.json";
+  nlohmann::json manifest = nlohmann::json::parse(ReadFile(path));
+  manifest.erase("checksum");
+  manifest["version"] = 9;
+  manifest["written_by"] = "entrain 9.9";
+  const std::string contents = manifest.dump();
+  manifest["checksum"] = ChecksumOf(contents.data(), static_cast<int64_t>(contents.size()));
+  WriteFile(path, manifest.dump(1) + "\n");
+  Expect(RunEntrain({"inspect", checkpoint()}), kBadConfig,
+         {"manifest.json", "entrain 9.9", "version 9"});
+}
+
+TEST_F(BadInputTest, ExportOverAModel) {
+  TrainOnce();
+  const std::vector<std::string> command = {"export", "--model", run(), "--output", folder() + "/hf"};
+  EXPECT_EQ(RunEntrain(command).code, 0);
+  Expect(RunEntrain(command), kBadConfig, {"/hf", "--overwrite"});
+}
+
+TEST_F(BadInputTest, WeightsThatDoNotFitTheirConfig) {
+  TrainOnce();
+  ASSERT_EQ(RunEntrain({"export", "--model", run(), "--output", folder() + "/hf"}).code, 0);
+  std::string json = ReadFile(folder() + "/hf/config.json");
+  const size_t at = json.find("43");
+  ASSERT_NE(at, std::string::npos);
+  json.replace(at, 2, "44");
+  WriteFile(folder() + "/hf/config.json", json);
+  Expect(Eval(folder() + "/hf", folder() + "/tokens.bin"), kBadConfig,
+         {"model.safetensors", "wte.weight", "[43, 20]", "[44, 20]"});
+}
+
+TEST_F(BadInputTest, SwitchedOffBiasThatIsNotZero) {
+  TrainOnce();
+  ASSERT_EQ(RunEntrain({"export", "--model", run(), "--output", folder() + "/hf"}).code, 0);
+  // The zeros of c_proj's bias lie in the file by name; any byte of them set makes a number.
+  auto file = SafetensorsFile::Open(FileSystem::Posix(), folder() + "/hf/model.safetensors");
+  ASSERT_TRUE(file.ok());
+  const TensorEntry* bias = file->Find("transformer.h.1.attn.c_proj.bias");
+  ASSERT_NE(bias, nullptr);
+  std::string bytes = ReadFile(folder() + "/hf/model.safetensors");
+  const auto mapped = FileSystem::Posix().Map(folder() + "/hf/model.safetensors");
+  ASSERT_TRUE(mapped.ok());
+  const float one = 1.0F;
+  size_t position = 0;
+  // Where the tensor lies: the one run of zeros that the header's offsets name; found by writing and reading back.
+  for (const TensorEntry& entry : file->tensors()) {
+    if (entry.name == bias->name) {
+      position = static_cast<size_t>(entry.data.data() - file->tensors().front().data.data());
+    }
+  }
+  const size_t data_begin = bytes.size() - [&] {
+    size_t total = 0;
+    for (const TensorEntry& entry : file->tensors()) total += entry.data.size();
+    return total;
+  }();
+  std::copy_n(reinterpret_cast<const char*>(&one), sizeof(one),
+              bytes.begin() + static_cast<std::ptrdiff_t>(data_begin + position));
+  WriteFile(folder() + "/hf/model.safetensors", bytes);
+  Expect(Eval(folder() + "/hf", folder() + "/tokens.bin"), kBadConfig,
+         {"transformer.h.1.attn.c_proj.bias[0] = 1", "switches this bias off"});
+}
+
+TEST_F(BadInputTest, SampleWithTheWrongTokenizer) {
+  TrainOnce();
+  Expect(RunEntrain({"sample", "--model", run(), "--tokens", "3"}), kBadConfig,
+         {"tokenizer byte", "257", "43"});
+}
+
+// ---- the run's folder ----
+
+TEST_F(BadInputTest, UnwritableRunFolder) {
+  WriteFile(folder() + "/file", "");
+  Expect(Set("run.dir=" + folder() + "/file/run"), kBadConfig, {"/file"});
+}
+
+TEST_F(BadInputTest, UnreadableFolder) {
+  if (geteuid() == 0) GTEST_SKIP() << "root reads everything";
+  mkdir((folder() + "/closed").c_str(), 0);
+  Expect(Set("data.train=" + folder() + "/closed"), kBadConfig, {"/closed", "Permission denied"});
+}
+
+TEST_F(BadInputTest, NoSpaceForACheckpoint) {
+  TrainOnce();
+  // A limit on the size of files stands for a full disk: the checkpoint's shard does not fit.
+  const std::string command = "ulimit -f 20; exec " ENTRAIN_BINARY " train --config " + path_ +
+                              " --set train.steps=8";
+  const ProcessResult result = RunProcess({"/bin/bash", "-c", "trap '' XFSZ; " + command});
+  Expect(result, kFailed, {"step_00000006"});
+  const ProcessResult inspect = RunEntrain({"inspect", run()});
+  EXPECT_EQ(inspect.code, 0) << inspect.error;
+  EXPECT_NE(inspect.output.find("step          4"), std::string::npos) << inspect.output;
+}
+
+TEST_F(BadInputTest, AMillionTimesTooLargeAModel) {
+  Expect(Train({"--set", "model.width=1000000"}), kFailed, {"needs about", "GB are free", "micro_batch"});
+}
+
+}  // namespace
+}  // namespace entrain
