@@ -5,6 +5,7 @@
 #ifndef ENTRAIN_MODEL_CONFIG_KEY_H_
 #define ENTRAIN_MODEL_CONFIG_KEY_H_
 
+#include <algorithm>
 #include <functional>
 #include <limits>
 #include <string>
@@ -57,9 +58,12 @@ bool Contains(const NumberRange& range, double value);
 template <typename Config>
 absl::Status SetKey(const ConfigKey<Config>& key, const ConfigValue& value, Config* config) {
   if (key.set(value, config)) return absl::OkStatus();
+  // "ereg-ik" is a choice only with a number for k; to suggest it to its writer would be no help.
   const auto* word = std::get_if<std::string>(&value);
+  const bool misspelt = word != nullptr && std::find(key.choices.begin(), key.choices.end(),
+                                                     *word) == key.choices.end();
   return absl::InvalidArgumentError(key.name + " = " + ToText(value) + ": must be " + key.allowed +
-                                    (word != nullptr ? DidYouMean(*word, key.choices) : ""));
+                                    (misspelt ? DidYouMean(*word, key.choices) : ""));
 }
 
 // The key whose name is `name`, or null.
