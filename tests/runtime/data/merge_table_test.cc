@@ -18,8 +18,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 const MergeTable& Gpt2() {
-  static const MergeTable& table = *new MergeTable(
-      *MergeTable::Parse(ReadFile(ENTRAIN_SOURCE_DIR "/runtime/data/gpt2/merges.txt"), "merges.txt"));
+  static const MergeTable& table = *new MergeTable(*MergeTable::Parse(
+      ReadFile(ENTRAIN_SOURCE_DIR "/runtime/data/gpt2/merges.txt"), "merges.txt"));
   return table;
 }
 

@@ -31,7 +31,7 @@ TEST(TensorView, DimsSizesAndStrides) {
 }
 
 TEST(TensorView, RowStrideLeavesPaddingBetweenRows) {
-  std::vector<Bf16> memory(3 * 8);
+  std::vector<Bf16> memory(24);
   const TensorView view(memory.data(), DType::kBf16, {3, 5}, 8);
   EXPECT_FALSE(view.dense());
   EXPECT_EQ(view.size(), 15);
