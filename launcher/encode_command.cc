@@ -52,8 +52,8 @@ absl::StatusOr<std::string> InputBytes(const Json& object) {
   const bool has_text = object.contains("text");
   if (has_text == object.contains("bytes_hex")) {
     return absl::InvalidArgumentError(
-        has_text ? "has both \"text\" and \"bytes_hex\"; give one of them"
-                 : "has neither \"text\" nor \"bytes_hex\"; give one of them");
+        has_text ? R"(has both "text" and "bytes_hex"; give one of them)"
+                 : R"(has neither "text" nor "bytes_hex"; give one of them)");
   }
   const char* const field = has_text ? "text" : "bytes_hex";
   const Json& value = object[field];

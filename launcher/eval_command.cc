@@ -28,12 +28,9 @@ struct EvalOptions {
 };
 
 void PrintJson(const Evaluation& e) {
-  const nlohmann::json json = {{"loss", e.loss},
-                               {"perplexity", std::exp(e.loss)},
-                               {"penalty", e.penalty},
-                               {"total", e.total},
-                               {"head_entropy", e.entropy.Means()},
-                               {"tokens", e.tokens}};
+  const nlohmann::json json = {
+      {"loss", e.loss},   {"perplexity", std::exp(e.loss)},    {"penalty", e.penalty},
+      {"total", e.total}, {"head_entropy", e.entropy.Means()}, {"tokens", e.tokens}};
   std::printf("%s\n", json.dump().c_str());
 }
 
@@ -59,8 +56,8 @@ absl::Status RunEval(const EvalOptions& options) {
                                       config.context, config.vocab));
   const int64_t batch = std::min(options.batch, data.num_sequences());
   Arena arena(EvaluationBytes(*loaded.model, batch));
-  ASSIGN_OR_RETURN(const Evaluation evaluation, Evaluate(*context, *loaded.model, arena, data,
-                                                         batch, options.max_batches));
+  ASSIGN_OR_RETURN(const Evaluation evaluation,
+                   Evaluate(*context, *loaded.model, arena, data, batch, options.max_batches));
   if (options.json) {
     PrintJson(evaluation);
   } else {
@@ -83,7 +80,9 @@ void AddEvalCommand(CLI::App& app, SelectedCommand* selected) {
   command->add_option("--format", options->format, "Format of the token files")
       ->check(CLI::IsMember(kTokenFormatNames.Names()))
       ->capture_default_str();
-  command->add_option("--batch", options->batch, "Sequences at a time; the result does not depend on it")
+  command
+      ->add_option("--batch", options->batch,
+                   "Sequences at a time; the result does not depend on it")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
       ->capture_default_str();
   command->add_option("--max-batches", options->max_batches, "Stop after so many batches; 0: all")

@@ -26,10 +26,9 @@ absl::StatusOr<Batch> ReadBatch(const TokenDataset& data, int64_t first, int64_t
 }  // namespace
 
 Transformer::Tokens TokensOf(Batch& batch) {
-  return {.inputs = {batch.inputs.data(), DType::kI32, {batch.batch_size, batch.sequence_length}},
-          .targets = {batch.targets.data(),
-                      DType::kI32,
-                      {batch.batch_size * batch.sequence_length}}};
+  return {
+      .inputs = {batch.inputs.data(), DType::kI32, {batch.batch_size, batch.sequence_length}},
+      .targets = {batch.targets.data(), DType::kI32, {batch.batch_size * batch.sequence_length}}};
 }
 
 int64_t EvaluationBytes(const Model& model, int64_t batch) {

@@ -11,9 +11,10 @@
 namespace entrain {
 
 struct Evaluation {
-  double loss = 0.0;     // mean over all tokens, nats
-  double penalty = 0.0;  // L_entropy, of the statistics over all tokens: it does not depend on the batch size
-  double total = 0.0;    // loss + λ·penalty with the full λ
+  double loss = 0.0;  // mean over all tokens, nats
+  double penalty =
+      0.0;  // L_entropy, of the statistics over all tokens: it does not depend on the batch size
+  double total = 0.0;  // loss + λ·penalty with the full λ
   int64_t tokens = 0;
   EntropyStatistics entropy;
 };

@@ -23,15 +23,15 @@ absl::Status RunExport(const ExportCommandOptions& options) {
   FileSystem& fs = FileSystem::Posix();
   ASSIGN_OR_RETURN(const bool exists, fs.Exists(JoinPath(options.output, "config.json")));
   if (exists && !options.overwrite) {
-    return absl::AlreadyExistsError(options.output +
-                                    " holds a model already; choose another folder or add --overwrite");
+    return absl::AlreadyExistsError(
+        options.output + " holds a model already; choose another folder or add --overwrite");
   }
   ASSIGN_OR_RETURN(const std::unique_ptr<Context> context, MakeContext(DeviceChoice::kCpu, 0));
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(fs, options.model, *context, DType::kF32));
   loaded.model->transformer().BeginStep(*context, false);
-  RETURN_IF_ERROR(WriteModelFolder(fs, options.output, *context, *loaded.model,
-                                   {.dtype = *kDTypeNames.Find(options.dtype),
-                                    .raw_factors = options.raw_factors}));
+  RETURN_IF_ERROR(WriteModelFolder(
+      fs, options.output, *context, *loaded.model,
+      {.dtype = *kDTypeNames.Find(options.dtype), .raw_factors = options.raw_factors}));
   std::printf("exported %s to %s (%s)\n", loaded.origin.c_str(), options.output.c_str(),
               options.dtype.c_str());
   return absl::OkStatus();
@@ -41,8 +41,8 @@ absl::Status RunExport(const ExportCommandOptions& options) {
 
 void AddExportCommand(CLI::App& app, SelectedCommand* selected) {
   auto options = std::make_shared<ExportCommandOptions>();
-  CLI::App* command =
-      app.add_subcommand("export", "Write a model as a Hugging Face folder (config.json, model.safetensors)");
+  CLI::App* command = app.add_subcommand(
+      "export", "Write a model as a Hugging Face folder (config.json, model.safetensors)");
   command
       ->add_option("--model", options->model,
                    "Checkpoint folder, run folder (its latest) or Hugging Face folder")
@@ -52,8 +52,9 @@ void AddExportCommand(CLI::App& app, SelectedCommand* selected) {
   command->add_option("--dtype", options->dtype, "f32 or bf16")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
-  command->add_flag("--raw-factors", options->raw_factors,
-                    "Weight-normalised matrices as .weight_v and .weight_g, not the effective matrix");
+  command->add_flag(
+      "--raw-factors", options->raw_factors,
+      "Weight-normalised matrices as .weight_v and .weight_g, not the effective matrix");
   command->add_flag("--overwrite", options->overwrite, "Replace a model that is there");
   command->callback([options, selected] { *selected = [options] { return RunExport(*options); }; });
 }

@@ -32,10 +32,11 @@ void PrintSummary(const CheckpointReader& reader, const TrainConfig& config,
               static_cast<long long>(counters.step), static_cast<long long>(config.train.steps),
               static_cast<long long>(counters.updates), static_cast<long long>(counters.bad_steps));
   std::printf("tokens        %lld\n", static_cast<long long>(counters.tokens));
-  std::printf("architecture  %s: %lld layers, %lld heads, width %lld, context %lld, vocabulary %lld\n",
-              m.architecture.c_str(), static_cast<long long>(m.layers),
-              static_cast<long long>(m.heads), static_cast<long long>(m.width),
-              static_cast<long long>(m.context), static_cast<long long>(m.vocab));
+  std::printf(
+      "architecture  %s: %lld layers, %lld heads, width %lld, context %lld, vocabulary %lld\n",
+      m.architecture.c_str(), static_cast<long long>(m.layers), static_cast<long long>(m.heads),
+      static_cast<long long>(m.width), static_cast<long long>(m.context),
+      static_cast<long long>(m.vocab));
   std::printf("precision     %s\nseed          %llu\ndata          %s (%s)\n",
               counters.precision.c_str(), static_cast<unsigned long long>(counters.seed),
               config.data.train.c_str(), counters.data_fingerprint.c_str());
@@ -69,12 +70,15 @@ absl::Status RunInspect(const InspectOptions& options) {
 
 void AddInspectCommand(CLI::App& app, SelectedCommand* selected) {
   auto options = std::make_shared<InspectOptions>();
-  CLI::App* command =
-      app.add_subcommand("inspect", "Verify a checkpoint and show what is in it, with the last entropies");
-  command->add_option("checkpoint", options->checkpoint, "Checkpoint folder or run folder (its latest)")
+  CLI::App* command = app.add_subcommand(
+      "inspect", "Verify a checkpoint and show what is in it, with the last entropies");
+  command
+      ->add_option("checkpoint", options->checkpoint,
+                   "Checkpoint folder or run folder (its latest)")
       ->required();
   command->add_flag("--tensors", options->tensors, "List every tensor with its shape");
-  command->callback([options, selected] { *selected = [options] { return RunInspect(*options); }; });
+  command->callback(
+      [options, selected] { *selected = [options] { return RunInspect(*options); }; });
 }
 
 }  // namespace entrain

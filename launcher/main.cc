@@ -11,8 +11,9 @@ namespace entrain {
 namespace {
 
 int Main(int argc, char** argv) {
-  CLI::App app("Entrain: trains GPT-scale language models with few non-linearities, and knows their "
-               "attention's entropy");
+  CLI::App app(
+      "Entrain: trains GPT-scale language models with few non-linearities, and knows their "
+      "attention's entropy");
   app.set_version_flag("--version", std::string("entrain ") + ENTRAIN_VERSION);
   app.require_subcommand(1);
   SelectedCommand selected;

@@ -117,9 +117,9 @@ class WeightReader {
 
   absl::Status CheckShape(const TensorEntry& entry, const std::vector<int64_t>& shape) const {
     if (entry.shape == shape) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrCat(
-        file_.path(), ": tensor ", entry.name, " has shape ", ShapeText(entry.shape),
-        "; the architecture in ", kConfigName, " beside it needs ", ShapeText(shape)));
+    return absl::InvalidArgumentError(
+        absl::StrCat(file_.path(), ": tensor ", entry.name, " has shape ", ShapeText(entry.shape),
+                     "; the architecture in ", kConfigName, " beside it needs ", ShapeText(shape)));
   }
 
   absl::Status ReadParameter(Context& context, ParamId id) {
@@ -196,17 +196,16 @@ class WeightReader {
 
   absl::Status RefuseUnknown() const {
     for (const TensorEntry& entry : file_.tensors()) {
-      const bool known = used_.contains(entry.name) ||
-                         Harmless(entry.name, model_.config().tie_word_embeddings);
+      const bool known =
+          used_.contains(entry.name) || Harmless(entry.name, model_.config().tie_word_embeddings);
       if (known) continue;
       std::vector<std::string> names;
       for (int i = 0; i < model_.params().size(); ++i) {
         names.push_back(model_.params().spec({i}).name);
       }
-      return absl::InvalidArgumentError(
-          absl::StrCat(file_.path(), ": tensor ", entry.name,
-                       " has no place in this architecture (see ", kConfigName, " beside it)",
-                       DidYouMean(entry.name, names)));
+      return absl::InvalidArgumentError(absl::StrCat(
+          file_.path(), ": tensor ", entry.name, " has no place in this architecture (see ",
+          kConfigName, " beside it)", DidYouMean(entry.name, names)));
     }
     return absl::OkStatus();
   }
@@ -258,9 +257,10 @@ class TensorList {
       return;
     }
     const auto* values = model_.params().value(id).data<float>();
-    Add(spec.name, spec.shape, [this, values, size = SizeOfShape(spec.shape)](const Append& append) {
-      return AppendFloats(append, values, size, dtype_);
-    });
+    Add(spec.name, spec.shape,
+        [this, values, size = SizeOfShape(spec.shape)](const Append& append) {
+          return AppendFloats(append, values, size, dtype_);
+        });
   }
 
   void AddEffective(const Weight& weight, const std::vector<int64_t>& shape) {

@@ -65,10 +65,14 @@ absl::StatusOr<ModelSourceKind> KindOfModelSource(FileSystem& fs, const std::str
     if (model) return ModelSourceKind::kModelFolder;
   }
   ASSIGN_OR_RETURN(const bool exists, fs.Exists(path));
-  return absl::NotFoundError(absl::StrCat(
-      path, !exists ? " does not exist" : folder ? " holds no model" : " is not a folder",
-      "; a model is a checkpoint folder (with manifest.json), a run folder (with checkpoints/) or a "
-      "Hugging Face folder (with config.json and model.safetensors)"));
+  return absl::NotFoundError(
+      absl::StrCat(path,
+                   !exists  ? " does not exist"
+                   : folder ? " holds no model"
+                            : " is not a folder",
+                   "; a model is a checkpoint folder (with manifest.json), a run folder (with "
+                   "checkpoints/) or a "
+                   "Hugging Face folder (with config.json and model.safetensors)"));
 }
 
 absl::StatusOr<std::string> ResolveCheckpoint(FileSystem& fs, const std::string& path) {

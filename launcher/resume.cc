@@ -12,9 +12,9 @@ absl::Status NothingToResume(const std::vector<DamagedCheckpoint>& damaged) {
     return absl::NotFoundError(
         "--resume must: the run has no checkpoint; use --resume auto to start it");
   }
-  return absl::DataLossError(absl::StrCat("--resume must: the newest checkpoint is damaged: ",
-                                          std::string(damaged[0].reason.message()),
-                                          "; --resume auto takes the next older one"));
+  return absl::DataLossError(absl::StrCat(
+      "--resume must: the newest checkpoint is damaged: ", std::string(damaged[0].reason.message()),
+      "; --resume auto takes the next older one"));
 }
 
 absl::StatusOr<ResumePlan> PlanAuto(const CheckpointStore& store, bool must) {
@@ -81,17 +81,21 @@ absl::Status CheckUnchanged(const TrainConfig& saved, const TrainCounters& saved
     const std::string value = ToText(entry.key.get(now));
     if (old == value) continue;
     if (IsFixed(key)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          key, " = ", value, ", but the checkpoint was made with ", old,
-          "; set it back, or start another run (run.dir) with model.init_from an export of this one"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(key, " = ", value, ", but the checkpoint was made with ", old,
+                       "; set it back, or start another run (run.dir) with model.init_from an "
+                       "export of this one"));
     }
-    notices->push_back(absl::StrCat("changed since the checkpoint: ", key, " ", old, " -> ", value));
+    notices->push_back(
+        absl::StrCat("changed since the checkpoint: ", key, " ", old, " -> ", value));
   }
   if (saved_counters.data_fingerprint != data_fingerprint) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "data.train = \"", now.data.train, "\" holds other tokens than those that the checkpoint was ",
-        "trained on (fingerprint ", data_fingerprint, ", was ", saved_counters.data_fingerprint,
-        "); put the old files back, or start another run with model.init_from an export of this one"));
+        "data.train = \"", now.data.train,
+        "\" holds other tokens than those that the checkpoint was ", "trained on (fingerprint ",
+        data_fingerprint, ", was ", saved_counters.data_fingerprint,
+        "); put the old files back, or start another run with model.init_from an export of this "
+        "one"));
   }
   return absl::OkStatus();
 }

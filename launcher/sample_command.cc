@@ -37,7 +37,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFor(const SampleOptions& opt
   if (tokenizer->vocab_size() > vocab) {
     return absl::InvalidArgumentError(absl::StrCat(
         "tokenizer ", spec, " has ", tokenizer->vocab_size(), " tokens, the model ", vocab,
-        ": name the tokenizer that the model was trained with, --tokenizer byte, gpt2 or a merges file"));
+        ": name the tokenizer that the model was trained with, --tokenizer byte, gpt2 or a merges "
+        "file"));
   }
   return tokenizer;
 }
@@ -68,7 +69,8 @@ absl::Status RunSample(const SampleOptions& options) {
   tokenizer->Encode(options.prompt, &ids);
   const int64_t length = loaded.model->config().context;
   Decoder decoder(*context, *loaded.model);
-  const auto read = static_cast<size_t>(std::min<int64_t>(length, static_cast<int64_t>(ids.size())));
+  const auto read =
+      static_cast<size_t>(std::min<int64_t>(length, static_cast<int64_t>(ids.size())));
   decoder.Prefill(std::span(ids).last(read));
   Write(*tokenizer, std::span(ids).subspan(1));
   const std::span<const float> known =

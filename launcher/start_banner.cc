@@ -48,11 +48,11 @@ std::string Memory(const MemoryPlan& m, int64_t available) {
 
 std::string Steps(const TrainConfig& config) {
   const int64_t tokens = config.train.global_batch * config.model.context;
-  return absl::StrFormat("%d steps of %d sequences = %s tokens (%d micro-steps of %d), %s tokens in all",
-                         config.train.steps, config.train.global_batch,
-                         HumanCount(static_cast<double>(tokens)), config.accumulation(),
-                         config.micro_batch(),
-                         HumanCount(static_cast<double>(tokens * config.train.steps)));
+  return absl::StrFormat(
+      "%d steps of %d sequences = %s tokens (%d micro-steps of %d), %s tokens in all",
+      config.train.steps, config.train.global_batch, HumanCount(static_cast<double>(tokens)),
+      config.accumulation(), config.micro_batch(),
+      HumanCount(static_cast<double>(tokens * config.train.steps)));
 }
 
 }  // namespace
@@ -61,8 +61,7 @@ std::string StartBanner(const BannerFacts& facts) {
   const TrainConfig& config = facts.config;
   std::string text = Row("entrain", ENTRAIN_VERSION);
   text += Row("model", Architecture(config.model));
-  text += Row("parameters",
-              HumanCount(static_cast<double>(facts.model.params().num_elements())));
+  text += Row("parameters", HumanCount(static_cast<double>(facts.model.params().num_elements())));
   text += Row("regularizer", Regularizer(config.model));
   text += Row("device", facts.device);
   text += Row("precision", absl::StrCat(std::string(kPrecisionNames.Name(config.train.precision)),
@@ -74,9 +73,9 @@ std::string StartBanner(const BannerFacts& facts) {
   text += Row("training", Steps(config));
   text += Row("memory", Memory(facts.memory, facts.available_memory));
   text += Row("output", config.run.dir);
-  text += Row("start", !facts.resumed_from.empty()  ? "resuming " + facts.resumed_from
-                       : config.init_from.empty() ? absl::StrCat("fresh, seed ", config.train.seed)
-                                                  : "weights of " + config.init_from);
+  text += Row("start", !facts.resumed_from.empty() ? "resuming " + facts.resumed_from
+                       : config.init_from.empty()  ? absl::StrCat("fresh, seed ", config.train.seed)
+                                                   : "weights of " + config.init_from);
   for (const std::string& notice : facts.notices) text += Row("note", notice);
   return text + "\n";
 }

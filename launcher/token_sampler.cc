@@ -22,7 +22,8 @@ int32_t SampleToken(std::span<const float> logits, const SamplingOptions& option
   };
   const auto size = static_cast<int64_t>(ids.size());
   const int64_t kept = options.top_k > 0 ? std::min(options.top_k, size) : size;
-  std::partial_sort(ids.begin(), ids.begin() + std::min<int64_t>(kept, size), ids.end(), more_likely);
+  std::partial_sort(ids.begin(), ids.begin() + std::min<int64_t>(kept, size), ids.end(),
+                    more_likely);
   ids.resize(static_cast<size_t>(kept));
 
   const double top = logits[static_cast<size_t>(ids[0])];

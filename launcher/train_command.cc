@@ -71,9 +71,10 @@ void AddTrainCommand(CLI::App& app, SelectedCommand* selected) {
   command->add_option("--set", options->overrides,
                       "section.key=value, over the file; may be given many times");
   command
-      ->add_option("--resume", options->resume,
-                   "auto: continue if there is a checkpoint; never: refuse if there is one; must: refuse "
-                   "if there is none; or the number of a step")
+      ->add_option(
+          "--resume", options->resume,
+          "auto: continue if there is a checkpoint; never: refuse if there is one; must: refuse "
+          "if there is none; or the number of a step")
       ->capture_default_str();
   command->add_flag("--dry-run", options->run.dry_run,
                     "Check configuration and data, print the memory it would take, and stop");
@@ -85,7 +86,8 @@ void AddTrainCommand(CLI::App& app, SelectedCommand* selected) {
   CLI::Option* help = command->add_flag("--help-config", options->help_config,
                                         "Every configuration key with its default and meaning");
   command->footer(
-      "Exit codes: 0 finished; 75 saved, start it again; 78 bad configuration; 2 bad command line; 1 any "
+      "Exit codes: 0 finished; 75 saved, start it again; 78 bad configuration; 2 bad command line; "
+      "1 any "
       "other failure. They are also in <run.dir>/verdict.json.");
   command->callback([options, selected, config, help] {
     if (config->count() == 0 && help->count() == 0) throw CLI::RequiredError("--config");

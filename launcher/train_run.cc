@@ -30,7 +30,10 @@ bool Due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
 }  // namespace
 
 TrainRun::TrainRun(FileSystem& fs, const TrainConfig& config, const TrainRunOptions& options)
-    : fs_(fs), config_(config), options_(options), store_(fs, JoinPath(config.run.dir, "checkpoints")) {}
+    : fs_(fs),
+      config_(config),
+      options_(options),
+      store_(fs, JoinPath(config.run.dir, "checkpoints")) {}
 
 // ---- set-up ----
 
@@ -49,7 +52,8 @@ absl::Status TrainRun::SetUp() {
   RETURN_IF_ERROR(CheckMemory(plan));
   RETURN_IF_ERROR(LoadValues());
   PrintBanner(plan);
-  RETURN_IF_ERROR(WriteTextAtomically(fs_, JoinPath(config_.run.dir, "config.toml"), ToToml(config_)));
+  RETURN_IF_ERROR(
+      WriteTextAtomically(fs_, JoinPath(config_.run.dir, "config.toml"), ToToml(config_)));
   ASSIGN_OR_RETURN(MetricsWriter metrics,
                    MetricsWriter::Open(fs_, JoinPath(config_.run.dir, "metrics.jsonl"),
                                        trainer_->counters().step));
@@ -74,7 +78,8 @@ absl::Status TrainRun::CheckMemory(const MemoryPlan& plan) const {
   if (available < 0 || plan.total() <= available) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrFormat(
       "this run needs about %.2f GB and %.2f GB are free (parameters %.2f, optimizer %.2f, "
-      "activations %.2f); lower train.micro_batch = %d, set train.recompute = true, or take a smaller "
+      "activations %.2f); lower train.micro_batch = %d, set train.recompute = true, or take a "
+      "smaller "
       "model",
       plan.total() / 1e9, available / 1e9, plan.parameters / 1e9, plan.optimizer / 1e9,
       plan.activations / 1e9, config_.micro_batch()));
@@ -86,8 +91,8 @@ absl::Status TrainRun::LoadValues() {
   if (last_commit_) {
     RETURN_IF_ERROR(Restore(*last_commit_));
   } else if (!config_.init_from.empty()) {
-    RETURN_IF_ERROR(ReadModelFolderWeights(fs_, config_.init_from, *context_, config_.train.seed,
-                                           *model_));
+    RETURN_IF_ERROR(
+        ReadModelFolderWeights(fs_, config_.init_from, *context_, config_.train.seed, *model_));
   } else {
     model_->transformer().Initialize(*context_, config_.train.seed);
   }
@@ -97,11 +102,12 @@ absl::Status TrainRun::LoadValues() {
 
 absl::Status TrainRun::Restore(const CheckpointInfo& checkpoint) {
   ASSIGN_OR_RETURN(const CheckpointReader reader, CheckpointReader::Open(fs_, checkpoint.path));
-  ASSIGN_OR_RETURN(const TrainConfig saved,
-                   ParseTrainConfig(reader.config_toml(), JoinPath(checkpoint.path, "config.toml"), {}));
-  ASSIGN_OR_RETURN(TrainCounters counters, ParseTrainCounters(reader.state_json(), checkpoint.path));
-  RETURN_IF_ERROR(
-      CheckUnchanged(saved, counters, config_, train_data_->fingerprint(), &notices_));
+  ASSIGN_OR_RETURN(
+      const TrainConfig saved,
+      ParseTrainConfig(reader.config_toml(), JoinPath(checkpoint.path, "config.toml"), {}));
+  ASSIGN_OR_RETURN(TrainCounters counters,
+                   ParseTrainCounters(reader.state_json(), checkpoint.path));
+  RETURN_IF_ERROR(CheckUnchanged(saved, counters, config_, train_data_->fingerprint(), &notices_));
   RETURN_IF_ERROR(reader.Read(FullState(*model_, trainer_->optimizer())));
   RETURN_IF_ERROR(SupersedeAfter(fs_, store_, checkpoint.step, &notices_));
   trainer_->counters() = std::move(counters);
@@ -109,16 +115,16 @@ absl::Status TrainRun::Restore(const CheckpointInfo& checkpoint) {
 }
 
 void TrainRun::PrintBanner(const MemoryPlan& plan) const {
-  const std::string text = StartBanner({.config = config_,
-                                        .model = *model_,
-                                        .device = context_->Description(),
-                                        .memory = plan,
-                                        .available_memory = AvailableMemory(),
-                                        .train_data = *train_data_,
-                                        .validation_data =
-                                            validation_data_ ? &*validation_data_ : nullptr,
-                                        .resumed_from = last_commit_ ? last_commit_->path : "",
-                                        .notices = notices_});
+  const std::string text =
+      StartBanner({.config = config_,
+                   .model = *model_,
+                   .device = context_->Description(),
+                   .memory = plan,
+                   .available_memory = AvailableMemory(),
+                   .train_data = *train_data_,
+                   .validation_data = validation_data_ ? &*validation_data_ : nullptr,
+                   .resumed_from = last_commit_ ? last_commit_->path : "",
+                   .notices = notices_});
   std::fputs(text.c_str(), stdout);
   std::fflush(stdout);
 }
@@ -196,8 +202,8 @@ absl::Status TrainRun::LogStep(const StepReport& report, std::optional<double> v
     metrics.threshold = TableOf(config_.model, [&](int64_t l, int64_t h) {
       return regularizer->Threshold(model_->params(), l, h);
     });
-    metrics.gate = TableOf(config_.model,
-                           [&](int64_t l, int64_t h) { return regularizer->Gate(l, h); });
+    metrics.gate =
+        TableOf(config_.model, [&](int64_t l, int64_t h) { return regularizer->Gate(l, h); });
   }
   last_log_seconds_ = seconds;
   last_log_tokens_ = counters.tokens;
@@ -221,14 +227,14 @@ absl::Status TrainRun::Save() {
   TrainConfig config = config_;
   config.init_from.clear();
   std::string warning;
-  ASSIGN_OR_RETURN(const std::string path,
-                   store_.Save({.step = counters.step,
-                                .tensors = FullState(*model_, trainer_->optimizer()),
-                                .state_json = ToJson(counters),
-                                .config_toml = ToToml(config)},
-                               {.keep = config_.checkpoint.keep,
-                                .keep_every = config_.checkpoint.keep_every},
-                               &warning));
+  ASSIGN_OR_RETURN(
+      const std::string path,
+      store_.Save({.step = counters.step,
+                   .tensors = FullState(*model_, trainer_->optimizer()),
+                   .state_json = ToJson(counters),
+                   .config_toml = ToToml(config)},
+                  {.keep = config_.checkpoint.keep, .keep_every = config_.checkpoint.keep_every},
+                  &warning));
   last_commit_ = CheckpointInfo{counters.step, path};
   progress_->Say("saved " + path);
   if (!warning.empty()) progress_->Say("warning: " + warning);

@@ -16,8 +16,8 @@ namespace entrain {
 
 // What is not a tensor. The position in the data is the step: batches are a pure function of (seed, step, position).
 struct TrainCounters {
-  int64_t step = 0;               // steps done
-  int64_t updates = 0;            // optimizer updates among them: without the skipped ones
+  int64_t step = 0;     // steps done
+  int64_t updates = 0;  // optimizer updates among them: without the skipped ones
   int64_t bad_steps_in_a_row = 0;
   int64_t bad_steps = 0;
   int64_t tokens = 0;
@@ -27,7 +27,8 @@ struct TrainCounters {
   bool shuffle = true;
   std::string data_fingerprint;
   std::string precision;
-  std::vector<std::vector<double>> head_entropy;  // mean of each head over the last step's batch, [L][H]
+  std::vector<std::vector<double>>
+      head_entropy;  // mean of each head over the last step's batch, [L][H]
 };
 
 std::string ToJson(const TrainCounters& counters);

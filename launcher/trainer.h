@@ -33,7 +33,7 @@ struct StepReport {
   double total = 0.0;    // loss + λ·penalty
   double grad_norm = 0.0;
   double lr = 0.0;
-  bool applied = true;  // false: something was not finite and the update was left out
+  bool applied = true;           // false: something was not finite and the update was left out
   std::string first_non_finite;  // where, when not applied
   EntropyStatistics entropy;
 };

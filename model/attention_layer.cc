@@ -41,7 +41,8 @@ AttentionLayer::Saved AttentionLayer::AllocateSaved(Arena& arena, int64_t batch,
   saved.qkv = arena.Allocate("attention qkv", compute, {batch, positions, 3, heads_, head_width});
   saved.out = arena.Allocate("attention output", compute, {batch, positions, heads_, head_width});
   saved.lse = arena.Allocate("attention lse", DType::kF32, {batch, heads_, positions});
-  saved.lse_low = arena.Allocate("attention lse, low part", DType::kF32, {batch, heads_, positions});
+  saved.lse_low =
+      arena.Allocate("attention lse, low part", DType::kF32, {batch, heads_, positions});
   return saved;
 }
 
@@ -67,22 +68,22 @@ void AttentionLayer::Backward(Context& context, const ParamSet& params, const Sa
   const int64_t rows = z.rows();
   const TensorView dqkv =
       scratch.qkv.Reshape({saved.qkv.dim(0), saved.qkv.dim(1), 3, heads_, width_ / heads_});
-  projection_.Backward(context, params, {saved.out.Reshape({rows, width_}), scratch.branch,
-                                         scratch.out, false, accumulate});
-  AttentionBackward(context,
-                    {.qkv = saved.qkv,
-                     .temperature = TemperatureOf(params),
-                     .out = saved.out,
-                     .dout = scratch.out.Reshape({saved.qkv.dim(0), saved.qkv.dim(1), heads_,
-                                                  width_ / heads_}),
-                     .lse = saved.lse,
-                     .lse_low = saved.lse_low,
-                     .entropy = entropy,
-                     .entropy_gradient = entropy_gradient,
-                     .dqkv = dqkv,
-                     .dtemperature =
-                         temperature_.valid() ? params.gradient(temperature_) : TensorView(),
-                     .accumulate = accumulate});
+  projection_.Backward(
+      context, params,
+      {saved.out.Reshape({rows, width_}), scratch.branch, scratch.out, false, accumulate});
+  AttentionBackward(
+      context,
+      {.qkv = saved.qkv,
+       .temperature = TemperatureOf(params),
+       .out = saved.out,
+       .dout = scratch.out.Reshape({saved.qkv.dim(0), saved.qkv.dim(1), heads_, width_ / heads_}),
+       .lse = saved.lse,
+       .lse_low = saved.lse_low,
+       .entropy = entropy,
+       .entropy_gradient = entropy_gradient,
+       .dqkv = dqkv,
+       .dtemperature = temperature_.valid() ? params.gradient(temperature_) : TensorView(),
+       .accumulate = accumulate});
   if (rotary_dims_ > 0) {
     Rotary(context, {.qkv = dqkv, .rotary_dims = rotary_dims_, .inverse = true});
   }
@@ -90,12 +91,11 @@ void AttentionLayer::Backward(Context& context, const ParamSet& params, const Sa
 }
 
 void AttentionLayer::Decode(Context& context, const ParamSet& params, const TensorView& z,
-                            const TensorView& stream, const TensorView& entropy,
-                            const Saved& saved, const Cache& cache, int64_t length) const {
+                            const TensorView& stream, const TensorView& entropy, const Saved& saved,
+                            const Cache& cache, int64_t length) const {
   qkv_.Forward(context, params, z, saved.qkv.Reshape({1, 3 * width_}));
   if (rotary_dims_ > 0) {
-    Rotary(context,
-           {.qkv = saved.qkv, .rotary_dims = rotary_dims_, .first_position = length - 1});
+    Rotary(context, {.qkv = saved.qkv, .rotary_dims = rotary_dims_, .first_position = length - 1});
   }
   const TensorView rows = saved.qkv.Reshape({3, width_});
   const auto row_bytes = static_cast<size_t>(width_ * SizeOf(saved.qkv.dtype()));

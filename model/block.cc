@@ -73,8 +73,8 @@ void Block::Backward(Context& context, const ParamSet& params, const Saved& save
   // In a parallel block the FFN's gradient joins x, not y: what flows into attention is set aside before.
   const bool parallel = kind_ == BlockKind::kParallel;
   if (has_ffn_) {
-    ffn_.BackwardScales(context, params, saved.ffn, saved.y, dx,
-                        {scratch.branch, scratch.hidden}, accumulate);
+    ffn_.BackwardScales(context, params, saved.ffn, saved.y, dx, {scratch.branch, scratch.hidden},
+                        accumulate);
     if (parallel) Cast(context, dx, scratch.branch2);
     BackwardFfn(context, params, saved, x, dx, scratch, accumulate);
   }

@@ -28,8 +28,8 @@ class Block {
   Saved AllocateSaved(Arena& arena, int64_t batch, int64_t positions, DType compute) const;
 
   // x f32 [R, C] → out f32 [R, C] (not the same memory); entropy f32 [B, H, T].
-  void Forward(Context& context, const ParamSet& params, const TensorView& x,
-               const TensorView& out, const TensorView& entropy, Saved& saved) const;
+  void Forward(Context& context, const ParamSet& params, const TensorView& x, const TensorView& out,
+               const TensorView& entropy, Saved& saved) const;
 
   struct Scratch {
     TensorView branch;     // compute dtype [R, C]

@@ -10,16 +10,12 @@ namespace entrain {
 namespace {
 
 ActivationLayout LayoutFor(const Model& model, int64_t positions) {
-  return {.batch = 1,
-          .positions = positions,
-          .compute = model.compute_dtype(),
-          .logits_rows = 1};
+  return {.batch = 1, .positions = positions, .compute = model.compute_dtype(), .logits_rows = 1};
 }
 
 int64_t CacheBytes(const Model& model) {
   const ModelConfig& c = model.config();
-  return 2 * c.layers *
-         Buffer::Aligned(c.context * c.width * SizeOf(model.compute_dtype()));
+  return 2 * c.layers * Buffer::Aligned(c.context * c.width * SizeOf(model.compute_dtype()));
 }
 
 int64_t PrefillBytes(const Model& model) {

@@ -10,7 +10,8 @@ namespace entrain {
 namespace {
 
 std::vector<double> RowMaxima(MaxEntropy form, int64_t positions) {
-  std::vector<double> maxima(static_cast<size_t>(positions), std::log(static_cast<double>(positions)));
+  std::vector<double> maxima(static_cast<size_t>(positions),
+                             std::log(static_cast<double>(positions)));
   if (form == MaxEntropy::kCausal) {
     for (int64_t i = 0; i < positions; ++i) {
       maxima[static_cast<size_t>(i)] = std::log(static_cast<double>(i + 1));
@@ -101,10 +102,11 @@ void EntropyRegularizer::MeasureRows(Context& context, const ParamSet& params,
   std::vector<HeadPenalty> sums(static_cast<size_t>(heads_));
   double sum = 0.0;
   for (int64_t l = 0; l < layers_; ++l) {
-    RowPenalty(context, {.entropy = LayerRows(entropy, l),
-                         .threshold = params.value(thresholds_[static_cast<size_t>(l)]),
-                         .max_entropy = row_max_.data(),
-                         .margin = config_.margin},
+    RowPenalty(context,
+               {.entropy = LayerRows(entropy, l),
+                .threshold = params.value(thresholds_[static_cast<size_t>(l)]),
+                .max_entropy = row_max_.data(),
+                .margin = config_.margin},
                sums.data());
     for (int64_t h = 0; h < heads_; ++h) {
       sum += sums[static_cast<size_t>(h)].penalty / rows;
@@ -121,12 +123,13 @@ TensorView EntropyRegularizer::RowGradient(Context& context, const ParamSet& par
   std::vector<HeadPenalty> sums(static_cast<size_t>(heads_));
   if (config_.granularity == Granularity::kQuery) {
     if (scale != 0.0) {
-      RowPenalty(context, {.entropy = entropy,
-                           .threshold = params.value(thresholds_[static_cast<size_t>(layer)]),
-                           .gradient = buffer,
-                           .max_entropy = row_max_.data(),
-                           .margin = config_.margin,
-                           .scale = scale},
+      RowPenalty(context,
+                 {.entropy = entropy,
+                  .threshold = params.value(thresholds_[static_cast<size_t>(layer)]),
+                  .gradient = buffer,
+                  .max_entropy = row_max_.data(),
+                  .margin = config_.margin,
+                  .scale = scale},
                  sums.data());
     }
   } else {
@@ -182,10 +185,11 @@ void EntropyRegularizer::AddEvaluation(Context& context, const ParamSet& params,
   if (config_.granularity == Granularity::kHead) return;
   std::vector<HeadPenalty> sums(static_cast<size_t>(heads_));
   for (int64_t l = 0; l < layers_; ++l) {
-    RowPenalty(context, {.entropy = LayerRows(entropy, l),
-                         .threshold = params.value(thresholds_[static_cast<size_t>(l)]),
-                         .max_entropy = row_max_.data(),
-                         .margin = config_.margin},
+    RowPenalty(context,
+               {.entropy = LayerRows(entropy, l),
+                .threshold = params.value(thresholds_[static_cast<size_t>(l)]),
+                .max_entropy = row_max_.data(),
+                .margin = config_.margin},
                sums.data());
     for (const HeadPenalty& sum : sums) evaluation_sum_ += sum.penalty;
   }

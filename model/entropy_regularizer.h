@@ -38,7 +38,9 @@ class EntropyRegularizer {
   void EndStep(const EntropyStatistics& statistics);
 
   // Mean over the step's micro-steps of L_entropy (unscaled).
-  double penalty() const { return penalty_sum_ / static_cast<double>(micro_steps_ > 0 ? micro_steps_ : 1); }
+  double penalty() const {
+    return penalty_sum_ / static_cast<double>(micro_steps_ > 0 ? micro_steps_ : 1);
+  }
   double strength() const { return strength_; }
   // Share of the step's rows (query) or micro-steps (head) with an open gate.
   double Gate(int64_t layer, int64_t head) const;
@@ -62,7 +64,8 @@ class EntropyRegularizer {
   HeadState JudgeHead(double mean_entropy, double threshold) const;
   void MeasureHeads(const ParamSet& params, const EntropyStatistics& statistics);
   void MeasureRows(Context& context, const ParamSet& params, const TensorView& entropy);
-  void AddThresholdGradient(const ParamSet& params, int64_t layer, int64_t head, double gradient) const;
+  void AddThresholdGradient(const ParamSet& params, int64_t layer, int64_t head,
+                            double gradient) const;
   size_t Index(int64_t layer, int64_t head) const {
     return static_cast<size_t>(layer * heads_ + head);
   }
@@ -78,7 +81,7 @@ class EntropyRegularizer {
   int64_t accumulation_ = 1;
   int64_t micro_steps_ = 0;
   double penalty_sum_ = 0.0;
-  std::vector<double> gate_sum_;   // [L·H]
+  std::vector<double> gate_sum_;        // [L·H]
   std::vector<HeadState> heads_state_;  // [L·H], of the micro-step
   double evaluation_sum_ = 0.0;
   double evaluation_rows_ = 0.0;

@@ -40,7 +40,8 @@ std::array<double, 4> BucketShares(const HeadTable& mean_entropy, int64_t positi
 void EntropyStatistics::Clear() {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   rows_ = 0;
-  moments_.assign(static_cast<size_t>(layers_ * heads_), HeadMoments{0.0, 0.0, kInfinity, -kInfinity});
+  moments_.assign(static_cast<size_t>(layers_ * heads_),
+                  HeadMoments{0.0, 0.0, kInfinity, -kInfinity});
 }
 
 void EntropyStatistics::Add(Context& context, const TensorView& entropy) {

@@ -44,7 +44,7 @@ class EntropyStatistics {
   HeadTable Means() const;
   float Min(int64_t layer, int64_t head) const { return At(layer, head).min; }
   float Max(int64_t layer, int64_t head) const { return At(layer, head).max; }
-  
+
  private:
   const HeadMoments& At(int64_t layer, int64_t head) const {
     return moments_[static_cast<size_t>(layer * heads_ + head)];

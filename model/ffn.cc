@@ -38,8 +38,9 @@ FfnLayer::Saved FfnLayer::AllocateSaved(Arena& arena, int64_t rows, DType comput
   Saved saved;
   if (!fused()) {
     saved.hidden = arena.Allocate("ffn hidden", compute, {rows, ffn_width_});
-    saved.activated =
-        has_activation() ? arena.Allocate("ffn activated", compute, {rows, ffn_width_}) : saved.hidden;
+    saved.activated = has_activation()
+                          ? arena.Allocate("ffn activated", compute, {rows, ffn_width_})
+                          : saved.hidden;
   }
   if (scaled()) saved.out = arena.Allocate("ffn output", compute, {rows, width_});
   return saved;
@@ -61,11 +62,9 @@ void FfnLayer::Forward(Context& context, const ParamSet& params, const TensorVie
     out_.Forward(context, params, saved.activated, f, !scaled());
   }
   if (scaled()) {
-    ResidualForward(context, {.y = y,
-                              .f = f,
-                              .alpha = params.value(alpha_),
-                              .beta = params.value(beta_),
-                              .out = out});
+    ResidualForward(
+        context,
+        {.y = y, .f = f, .alpha = params.value(alpha_), .beta = params.value(beta_), .out = out});
   }
 }
 

@@ -49,8 +49,7 @@ Head::Saved Head::AllocateSaved(Arena& arena, int64_t rows, int64_t chunk_rows, 
                                 bool training) const {
   Saved saved;
   saved.norm = norm_.AllocateSaved(arena, rows, compute);
-  saved.logits =
-      arena.Allocate("logits", DType::kF32, {std::min(rows, chunk_rows), padded_vocab_});
+  saved.logits = arena.Allocate("logits", DType::kF32, {std::min(rows, chunk_rows), padded_vocab_});
   saved.loss = arena.Allocate("loss", DType::kF32, {rows});
   if (training && !norm_.is_none()) {
     saved.normed = arena.Allocate("gradient of the final norm", DType::kF32, {rows, width_});
@@ -98,9 +97,8 @@ double Head::LossAndGradient(Context& context, const ParamSet& params, const Ten
                            .dlogits = dlogits,
                            .vocab = vocab_,
                            .scale = scale});
-    Matmul(context, {.a = dlogits,
-                     .b = params.compute(matrix_),
-                     .out = dnormed.Rows(begin, count)});
+    Matmul(context,
+           {.a = dlogits, .b = params.compute(matrix_), .out = dnormed.Rows(begin, count)});
     Matmul(context, {.a = dlogits,
                      .b = saved.norm.out.Rows(begin, count),
                      .out = params.gradient(matrix_),

@@ -6,7 +6,8 @@ double TrainingFlopsPerToken(const ModelConfig& config) {
   const auto d = static_cast<double>(config.width);
   const auto layers = static_cast<double>(config.layers);
   const auto ffn_layers = static_cast<double>(config.layers - config.ffn_pruned);
-  const double ffn = config.ffn == Ffn::kFused ? d * d : 2.0 * d * static_cast<double>(config.ffn_width());
+  const double ffn =
+      config.ffn == Ffn::kFused ? d * d : 2.0 * d * static_cast<double>(config.ffn_width());
   const double matrices =
       layers * 4.0 * d * d + ffn_layers * ffn + static_cast<double>(config.vocab) * d;
   // q·k and a·v over (T + 1)/2 keys on average.

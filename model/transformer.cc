@@ -71,8 +71,8 @@ Activations Transformer::AllocateActivations(Arena& arena, const ActivationLayou
   // Blocks differ only by a pruned FFN, and those come last: the first block's memory serves for any.
   const int64_t num_saved = keep_all ? config_.layers : 1;
   for (int64_t l = 0; l < num_saved; ++l) {
-    a.blocks.push_back(blocks_[static_cast<size_t>(l)].AllocateSaved(arena, layout.batch,
-                                                                     layout.positions, layout.compute));
+    a.blocks.push_back(blocks_[static_cast<size_t>(l)].AllocateSaved(
+        arena, layout.batch, layout.positions, layout.compute));
   }
   a.entropy = arena.Allocate("row entropies", DType::kF32,
                              {config_.layers, layout.batch, config_.heads, layout.positions});
@@ -137,9 +137,8 @@ void Transformer::Backward(Context& context, const Tokens& tokens,
       block.Forward(context, params_, a.StreamInto(l), a.StreamInto(l + 1), a.EntropyOf(l),
                     a.SavedOf(l));
     }
-    const TensorView g = entropy_gradient
-                             ? entropy_gradient(l, a.EntropyOf(l), a.entropy_gradient)
-                             : TensorView();
+    const TensorView g =
+        entropy_gradient ? entropy_gradient(l, a.EntropyOf(l), a.entropy_gradient) : TensorView();
     block.Backward(context, params_, a.SavedOf(l), a.StreamInto(l), a.EntropyOf(l), g, a.gradient,
                    a.scratch, accumulate);
   }

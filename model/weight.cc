@@ -39,7 +39,8 @@ void Weight::Allocate(Arena& arena, DType compute) {
   if (norm_ == WeightNorm::kNone) return;
   effective_ = arena.Allocate(name_ + " effective", compute, {in_, out_});
   if (norm_ == WeightNorm::kWeight) {
-    norms_ = arena.Allocate(name_ + " norms", DType::kF32, {axis_ == NormAxis::kOutput ? out_ : in_});
+    norms_ =
+        arena.Allocate(name_ + " norms", DType::kF32, {axis_ == NormAxis::kOutput ? out_ : in_});
     return;
   }
   u_ = arena.Allocate(name_ + " u", DType::kF32, {out_});
@@ -71,10 +72,10 @@ void Weight::BeginStep(Context& context, const ParamSet& params, bool keep_power
                                 .weight = effective_,
                                 .norms = norms_});
   } else if (norm_ == WeightNorm::kSpectral) {
-    sigma_ = std::max(kMinSigma, PowerIteration(context, {.raw = params.value(raw_),
-                                                          .u = u_,
-                                                          .v = step_v_,
-                                                          .next_u = step_u_}));
+    sigma_ = std::max(
+        kMinSigma,
+        PowerIteration(context,
+                       {.raw = params.value(raw_), .u = u_, .v = step_v_, .next_u = step_u_}));
     SpectralScale(context, params.value(raw_), sigma_, effective_);
     if (keep_power_iteration) CopyVector(step_u_, u_);
   }

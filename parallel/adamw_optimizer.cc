@@ -49,7 +49,8 @@ void AdamWOptimizer::Update(Context& context, double lr, double gradient_norm) {
 }
 
 TensorView AdamWOptimizer::Moment(const Buffer& buffer, ParamId id) const {
-  return {static_cast<float*>(buffer.data()) + params_.offset(id), DType::kF32,
+  return {static_cast<float*>(buffer.data()) + params_.offset(id),
+          DType::kF32,
           {params_.padded_size(id)}};
 }
 

@@ -22,7 +22,8 @@ struct ParameterSpec {
   InitKind init = InitKind::kConstant;
   float scale = 0.0F;
   int64_t padded_rows = 0;  // rows held in memory, ≥ shape[0]; the padding stays zero. 0: shape[0]
-  bool matrix = false;      // an operand of matrix products or look-ups: decayed, and copied to bf16 in bf16 mode
+  bool matrix =
+      false;  // an operand of matrix products or look-ups: decayed, and copied to bf16 in bf16 mode
   float minimum = -std::numeric_limits<float>::infinity();  // clamped to after every update
 };
 
@@ -59,9 +60,7 @@ class ParamSet {
   int64_t offset(ParamId id) const { return offsets_[id.index]; }
   int64_t padded_size(ParamId id) const;
   int64_t flat_size() const { return flat_size_; }
-  TensorView flat_gradient() const {
-    return {gradients_.data(), DType::kF32, {flat_size_}};
-  }
+  TensorView flat_gradient() const { return {gradients_.data(), DType::kF32, {flat_size_}}; }
 
   // Brings the bf16 copies up to date after values were written from outside (initialisation, loading).
   void RefreshCompute(Context& context) const;

@@ -24,8 +24,10 @@ struct CheckVoidify {
 
 }  // namespace entrain
 
-#define CHECK(condition)                \
-  (condition) ? static_cast<void>(0)    \
+// An expression that more may be streamed to: no parentheses around it.
+// NOLINTBEGIN(bugprone-macro-parentheses)
+#define CHECK(condition)                    \
+  (condition) ? static_cast<void>(0)        \
               : ::entrain::CheckVoidify() & \
                     ::entrain::CheckFailure(__FILE__, __LINE__, #condition).stream()
 #define CHECK_EQ(a, b) CHECK((a) == (b)) << (a) << " vs " << (b) << " "
@@ -33,5 +35,6 @@ struct CheckVoidify {
 #define CHECK_LT(a, b) CHECK((a) < (b)) << (a) << " vs " << (b) << " "
 #define CHECK_GE(a, b) CHECK((a) >= (b)) << (a) << " vs " << (b) << " "
 #define CHECK_GT(a, b) CHECK((a) > (b)) << (a) << " vs " << (b) << " "
+// NOLINTEND(bugprone-macro-parentheses)
 
 #endif  // ENTRAIN_RUNTIME_BASE_CHECK_H_

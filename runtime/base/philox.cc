@@ -53,7 +53,8 @@ std::array<float, 2> NormalPair(uint64_t seed, uint64_t stream, uint64_t pair) {
   const double u = (static_cast<double>(bits) + 0.5) * 0x1p-53;
   const double angle = 2.0 * std::numbers::pi * (static_cast<double>(words[2]) * 0x1p-32);
   const double radius = std::sqrt(-2.0 * std::log(u));
-  return {static_cast<float>(radius * std::cos(angle)), static_cast<float>(radius * std::sin(angle))};
+  return {static_cast<float>(radius * std::cos(angle)),
+          static_cast<float>(radius * std::sin(angle))};
 }
 
 float NormalAt(uint64_t seed, uint64_t stream, uint64_t index) {

@@ -64,8 +64,8 @@ absl::StatusOr<std::unique_ptr<Context>> Context::CreateCpu(int num_threads) {
 }
 
 std::string Context::Description() const {
-  std::string text = absl::StrCat(CpuModelName(), ", ", num_threads_,
-                                  num_threads_ == 1 ? " thread" : " threads");
+  std::string text =
+      absl::StrCat(CpuModelName(), ", ", num_threads_, num_threads_ == 1 ? " thread" : " threads");
 #ifdef __AVX512BF16__
   absl::StrAppend(&text, ", avx512 with bf16");
 #elif defined(__AVX512F__)

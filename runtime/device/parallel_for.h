@@ -45,9 +45,8 @@ void ParallelFor(const Context& context, int64_t num_tasks, Task&& task) {
 // Calls body(begin, end) for consecutive chunks of `chunk` (the last may be shorter) that cover [0, size).
 template <typename Body>
 void ParallelForChunks(const Context& context, int64_t size, int64_t chunk, Body&& body) {
-  ParallelFor(context, (size + chunk - 1) / chunk, [&](int64_t i) {
-    body(i * chunk, std::min(size, (i + 1) * chunk));
-  });
+  ParallelFor(context, (size + chunk - 1) / chunk,
+              [&](int64_t i) { body(i * chunk, std::min(size, (i + 1) * chunk)); });
 }
 
 // Sum over consecutive chunks of body(begin, end), which returns a double. The chunk size is part of the result's

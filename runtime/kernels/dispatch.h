@@ -5,12 +5,12 @@
 
 #include "runtime/device/context.h"
 
-#define ENTRAIN_DISPATCH(op, context, ...)              \
-  do {                                                  \
-    switch ((context).device()) {                       \
-      case DeviceKind::kCpu:                            \
-        return cpu::op((context), __VA_ARGS__);         \
-    }                                                   \
+#define ENTRAIN_DISPATCH(op, context, ...)      \
+  do {                                          \
+    switch ((context).device()) {               \
+      case DeviceKind::kCpu:                    \
+        return cpu::op((context), __VA_ARGS__); \
+    }                                           \
   } while (false)
 
 #endif  // ENTRAIN_RUNTIME_KERNELS_DISPATCH_H_

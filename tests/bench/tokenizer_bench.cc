@@ -14,9 +14,10 @@ namespace entrain {
 namespace {
 
 absl::StatusOr<std::vector<std::string>> LoadTexts() {
-  ASSIGN_OR_RETURN(DocumentSource source,
-                   DocumentSource::Open(FileSystem::Posix(),
-                                        {ENTRAIN_SOURCE_DIR "/configs/demo/pycode-small.jsonl"}, {}));
+  ASSIGN_OR_RETURN(
+      DocumentSource source,
+      DocumentSource::Open(FileSystem::Posix(),
+                           {ENTRAIN_SOURCE_DIR "/configs/demo/pycode-small.jsonl"}, {}));
   std::vector<std::string> texts;
   for (;;) {
     RawDocument raw;

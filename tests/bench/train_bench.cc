@@ -86,8 +86,8 @@ std::string WriteRandomTokens(const TrainConfig& config) {
   const int64_t count = 64 * config.train.global_batch * config.model.context + 1;
   std::vector<int32_t> tokens(static_cast<size_t>(count));
   for (int64_t i = 0; i < count; ++i) {
-    tokens[static_cast<size_t>(i)] = static_cast<int32_t>(Philox(1, 2, static_cast<uint64_t>(i))[0] %
-                                                          config.model.vocab);
+    tokens[static_cast<size_t>(i)] =
+        static_cast<int32_t>(Philox(1, 2, static_cast<uint64_t>(i))[0] % config.model.vocab);
   }
   CHECK((*writer)->Append(tokens.data(), count).ok());
   CHECK((*writer)->Finish().ok());
@@ -166,9 +166,11 @@ void RunCase(const Case& c, int threads) {
       static_cast<double>(c.config.train.global_batch * c.config.model.context) / Median(seconds);
   const double gflops = tokens * TrainingFlopsPerToken(c.config.model) / 1e9;
   const auto planned = static_cast<double>(run.plan().total());
-  std::printf("%-16s %9.1f tokens/s %8.1f GFLOP/s %5.1f %% of %5.1f   memory %7.1f MB, planned %7.1f (%+.1f %%)\n",
-              c.name.c_str(), tokens, gflops, 100.0 * gflops / peak, peak, peak_memory / 1e6,
-              planned / 1e6, 100.0 * (peak_memory - planned) / planned);
+  std::printf(
+      "%-16s %9.1f tokens/s %8.1f GFLOP/s %5.1f %% of %5.1f   memory %7.1f MB, planned %7.1f "
+      "(%+.1f %%)\n",
+      c.name.c_str(), tokens, gflops, 100.0 * gflops / peak, peak, peak_memory / 1e6, planned / 1e6,
+      100.0 * (peak_memory - planned) / planned);
 }
 
 // The regulariser's cost: two runs in one process, steps in turn, so that a noisy machine hits both alike.

@@ -87,9 +87,7 @@ class BadInputTest : public ::testing::Test {
 
 TEST_F(BadInputTest, NoCommand) { Expect(RunEntrain({}), kUsage, {"subcommand is required"}); }
 
-TEST_F(BadInputTest, UnknownCommand) {
-  EXPECT_EQ(RunEntrain({"trian"}).code, kUsage);
-}
+TEST_F(BadInputTest, UnknownCommand) { EXPECT_EQ(RunEntrain({"trian"}).code, kUsage); }
 
 TEST_F(BadInputTest, TrainWithoutConfig) {
   Expect(RunEntrain({"train"}), kUsage, {"--config", "required"});
@@ -150,8 +148,7 @@ TEST_F(BadInputTest, CudaInACpuBuild) {
 }
 
 TEST_F(BadInputTest, InitFromNothing) {
-  Expect(Set("model.init_from=" + folder() + "/nowhere"), kBadConfig,
-         {"nowhere", "No such file"});
+  Expect(Set("model.init_from=" + folder() + "/nowhere"), kBadConfig, {"nowhere", "No such file"});
 }
 
 // ---- data ----
@@ -173,7 +170,8 @@ TEST_F(BadInputTest, WrongMagic) {
   std::string bytes = ReadFile(folder() + "/tokens.bin");
   bytes[0] = 'x';
   WriteFile(folder() + "/wrong.bin", bytes);
-  Expect(Set("data.train=" + folder() + "/wrong.bin"), kBadConfig, {"wrong.bin", "magic", "20240520"});
+  Expect(Set("data.train=" + folder() + "/wrong.bin"), kBadConfig,
+         {"wrong.bin", "magic", "20240520"});
 }
 
 TEST_F(BadInputTest, TokensFromTheFuture) {
@@ -213,8 +211,8 @@ TEST_F(BadInputTest, MegatronIndexWithoutItsBin) {
 
 TEST_F(BadInputTest, BadUtf8InJsonl) {
   WriteFile(folder() + "/bad.jsonl", "{\"text\": \"fine\"}\n{\"text\": \"\xff\"}\n");
-  const ProcessResult result = RunEntrain({"tokenize", "--input", folder() + "/bad.jsonl", "--output",
-                                           folder() + "/out", "--tokenizer", "byte"});
+  const ProcessResult result = RunEntrain({"tokenize", "--input", folder() + "/bad.jsonl",
+                                           "--output", folder() + "/out", "--tokenizer", "byte"});
   EXPECT_NE(result.code, 0);
   EXPECT_NE(result.error.find("bad.jsonl"), std::string::npos) << result.error;
   EXPECT_NE(result.error.find('2'), std::string::npos) << result.error;
@@ -265,7 +263,8 @@ TEST_F(BadInputTest, DamagedCheckpointIsNamedAndTheOlderOneTaken) {
   std::string bytes = ReadFile(shard);
   bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
   WriteFile(shard, bytes);
-  Expect(Train({"--resume", "must"}), kFailed, {"damaged", "shard_00000_of_00001", "--resume auto"});
+  Expect(Train({"--resume", "must"}), kFailed,
+         {"damaged", "shard_00000_of_00001", "--resume auto"});
   Expect(RunEntrain({"inspect", checkpoint()}), kFailed, {"shard_00000_of_00001"});
   const ProcessResult resumed = Train({});
   EXPECT_EQ(resumed.code, 0) << resumed.error;
@@ -290,7 +289,8 @@ TEST_F(BadInputTest, CheckpointFromTheFuture) {
 
 TEST_F(BadInputTest, ExportOverAModel) {
   TrainOnce();
-  const std::vector<std::string> command = {"export", "--model", run(), "--output", folder() + "/hf"};
+  const std::vector<std::string> command = {"export", "--model", run(), "--output",
+                                            folder() + "/hf"};
   EXPECT_EQ(RunEntrain(command).code, 0);
   Expect(RunEntrain(command), kBadConfig, {"/hf", "--overwrite"});
 }
@@ -360,8 +360,8 @@ TEST_F(BadInputTest, UnreadableFolder) {
 TEST_F(BadInputTest, NoSpaceForACheckpoint) {
   TrainOnce();
   // A limit on the size of files stands for a full disk: the checkpoint's shard does not fit.
-  const std::string command = "ulimit -f 20; exec " ENTRAIN_BINARY " train --config " + path_ +
-                              " --set train.steps=8";
+  const std::string command =
+      "ulimit -f 20; exec " ENTRAIN_BINARY " train --config " + path_ + " --set train.steps=8";
   const ProcessResult result = RunProcess({"/bin/bash", "-c", "trap '' XFSZ; " + command});
   Expect(result, kFailed, {"step_00000006"});
   const ProcessResult inspect = RunEntrain({"inspect", run()});
@@ -370,7 +370,8 @@ TEST_F(BadInputTest, NoSpaceForACheckpoint) {
 }
 
 TEST_F(BadInputTest, AMillionTimesTooLargeAModel) {
-  Expect(Train({"--set", "model.width=1000000"}), kFailed, {"needs about", "GB are free", "micro_batch"});
+  Expect(Train({"--set", "model.width=1000000"}), kFailed,
+         {"needs about", "GB are free", "micro_batch"});
 }
 
 }  // namespace

@@ -47,7 +47,8 @@ class GoldenCommandsTest : public ::testing::TestWithParam<std::string> {
     EXPECT_TRUE(text.ok()) << text.status().ToString();
     std::vector<nlohmann::json> records;
     std::istringstream lines(text.ok() ? *text : "");
-    for (std::string line; std::getline(lines, line);) records.push_back(nlohmann::json::parse(line));
+    for (std::string line; std::getline(lines, line);)
+      records.push_back(nlohmann::json::parse(line));
     return records;
   }
 
@@ -56,8 +57,9 @@ class GoldenCommandsTest : public ::testing::TestWithParam<std::string> {
 };
 
 TEST_P(GoldenCommandsTest, Eval) {
-  const ProcessResult result = RunEntrain({"eval", "--model", golden_.folder, "--tokens",
-                                           golden_.folder + "/tokens.bin", "--batch", "4", "--json"});
+  const ProcessResult result =
+      RunEntrain({"eval", "--model", golden_.folder, "--tokens", golden_.folder + "/tokens.bin",
+                  "--batch", "4", "--json"});
   ASSERT_EQ(result.code, 0) << result.error;
   const auto json = nlohmann::json::parse(result.output);
   EXPECT_NEAR(json["loss"], golden_.loss, 1e-6 * golden_.loss);
@@ -82,7 +84,8 @@ TEST_P(GoldenCommandsTest, TenStepsOfAdamW) {
     EXPECT_NEAR(records[i]["penalty"], want.penalty, tolerance) << "step " << i + 1;
     EXPECT_NEAR(records[i]["total"], want.total, tolerance * want.total) << "step " << i + 1;
   }
-  EXPECT_NEAR(records[0]["grad_norm"], golden_.steps[0].grad_norm, 1e-5 * golden_.steps[0].grad_norm);
+  EXPECT_NEAR(records[0]["grad_norm"], golden_.steps[0].grad_norm,
+              1e-5 * golden_.steps[0].grad_norm);
 }
 
 // bf16 follows at its own precision: the worst-conditioned case (ereg-query-pruned) parts by 7 %, the others by 4 % at most.

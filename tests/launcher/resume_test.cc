@@ -32,8 +32,7 @@ class ResumeTest : public ::testing::TestWithParam<Variant> {
     const std::string path = WriteConfig(folder.path(), "train.toml", config);
     const std::string whole = folder.path() + "/whole";
     const std::string cut = folder.path() + "/cut";
-    const ProcessResult once =
-        RunEntrain({"train", "--config", path, "--set", "run.dir=" + whole});
+    const ProcessResult once = RunEntrain({"train", "--config", path, "--set", "run.dir=" + whole});
     ASSERT_EQ(once.code, 0) << once.error;
     const ProcessResult first =
         RunEntrain({"train", "--config", path, "--set", "run.dir=" + cut, "--stop-at", "20"});

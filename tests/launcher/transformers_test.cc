@@ -28,7 +28,8 @@ ProcessResult RunPython(const std::string& arguments) {
 
 TEST(TransformersTest, LogitsOfAnExportAreTheSame) {
   if (RunPython("-c 'import torch, transformers'").code != 0) {
-    GTEST_SKIP() << Python() << " has no transformers (tests/interop/requirements.txt; ENTRAIN_PYTHON)";
+    GTEST_SKIP() << Python()
+                 << " has no transformers (tests/interop/requirements.txt; ENTRAIN_PYTHON)";
   }
   TemporaryFolder folder;
   ModelHarness harness(Variants().front().config, {});

@@ -58,8 +58,7 @@ TEST(EntropyRegularizerTest, AGateOpensBeyondTheMarginOnly) {
   harness.Evaluate();
   const double max = std::log(static_cast<double>(config.context));
   for (int64_t l = 0; l < config.layers; ++l) {
-    float* theta =
-        harness.Value("transformer.h." + std::to_string(l) + ".attn.entropy_threshold");
+    float* theta = harness.Value("transformer.h." + std::to_string(l) + ".attn.entropy_threshold");
     theta[0] = static_cast<float>(harness.statistics().Mean(l, 0) / max);
     theta[1] = theta[0] + 0.5F;
   }
@@ -67,8 +66,8 @@ TEST(EntropyRegularizerTest, AGateOpensBeyondTheMarginOnly) {
   for (int64_t l = 0; l < config.layers; ++l) {
     EXPECT_EQ(harness.model().regularizer()->Gate(l, 0), 0.0);
     EXPECT_EQ(harness.model().regularizer()->Gate(l, 1), 1.0);
-    const auto gradient = harness.Gradient("transformer.h." + std::to_string(l) +
-                                           ".attn.entropy_threshold");
+    const auto gradient =
+        harness.Gradient("transformer.h." + std::to_string(l) + ".attn.entropy_threshold");
     EXPECT_EQ(gradient[0], 0.0F);
     EXPECT_NE(gradient[1], 0.0F);
   }
@@ -89,7 +88,8 @@ TEST(EntropyRegularizerTest, PreviousStepUsesThePreviousEntropies) {
   previous.RandomBatch(2);
   const Losses first = previous.Gradients();
   EXPECT_EQ(first.penalty, 0.0) << "the first step has no previous one";
-  EXPECT_EQ(RelativeL2(previous.Gradient("transformer.h.1.attn.entropy_threshold"), {0.0F, 0.0F}), 0.0);
+  EXPECT_EQ(RelativeL2(previous.Gradient("transformer.h.1.attn.entropy_threshold"), {0.0F, 0.0F}),
+            0.0);
   previous.model().regularizer()->EndStep(previous.statistics());
   const Losses second = previous.Gradients();
   EXPECT_GT(second.penalty, 0.0);

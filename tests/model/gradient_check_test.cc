@@ -53,7 +53,8 @@ class GradientCheck {
  private:
   // σ's gradient holds u and v constant, which is the true gradient once they have converged.
   void ConvergePowerIterations() {
-    for (int i = 0; i < 3000; ++i) harness_.model().transformer().BeginStep(harness_.context(), true);
+    for (int i = 0; i < 3000; ++i)
+      harness_.model().transformer().BeginStep(harness_.context(), true);
   }
 
   double TotalAt(const std::string& name, const std::vector<float>& base,

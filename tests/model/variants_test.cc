@@ -1,4 +1,6 @@
 // What must hold for every row of the variants table, bit for bit or to rounding.
+#include "tests/support/variants.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -6,7 +8,6 @@
 
 #include "model/decoder.h"
 #include "tests/support/model_harness.h"
-#include "tests/support/variants.h"
 
 namespace entrain {
 namespace {
@@ -69,10 +70,9 @@ TEST_P(VariantsTest, ThreadsChangeNothingBeyondRounding) {
 // Without a statistic over the micro-batch, a batch may be cut up without changing anything but rounding.
 TEST_P(VariantsTest, AccumulationEqualsOneBatch) {
   const ModelConfig& config = GetParam().config;
-  const bool head_statistics =
-      config.entropy_regularizer &&
-      config.entropy_regularizer->granularity == Granularity::kHead &&
-      config.entropy_regularizer->statistics == Statistics::kMicroStep;
+  const bool head_statistics = config.entropy_regularizer &&
+                               config.entropy_regularizer->granularity == Granularity::kHead &&
+                               config.entropy_regularizer->statistics == Statistics::kMicroStep;
   if (head_statistics) return;
   Losses whole;
   Losses cut;

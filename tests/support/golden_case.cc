@@ -54,8 +54,7 @@ void ReadFloor(GoldenCase& golden) {
 
 }  // namespace
 
-double GoldenCase::Tolerance(const std::string& kind, const std::string& name,
-                             double fixed) const {
+double GoldenCase::Tolerance(const std::string& kind, const std::string& name, double fixed) const {
   const auto table = floor.find(kind);
   if (table == floor.end() || !table->second.contains(name)) return fixed;
   return std::max(fixed, 2.0 * table->second.at(name));
@@ -82,7 +81,8 @@ GoldenCase LoadGolden(const std::string& name) {
   ReadTokens(golden);
   ReadExpected(golden);
   ReadFloor(golden);
-  auto gradients = SafetensorsFile::Open(FileSystem::Posix(), golden.folder + "/gradients.safetensors");
+  auto gradients =
+      SafetensorsFile::Open(FileSystem::Posix(), golden.folder + "/gradients.safetensors");
   CHECK(gradients.ok()) << gradients.status().ToString();
   golden.gradients = std::make_shared<SafetensorsFile>(*std::move(gradients));
   return golden;

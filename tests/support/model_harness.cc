@@ -104,8 +104,9 @@ Losses ModelHarness::Run(bool gradients) {
   const double share = 1.0 / static_cast<double>(options_.accumulation);
   for (int64_t m = 0; m < options_.accumulation; ++m) {
     const Transformer::Tokens tokens = MicroTokens(m);
-    losses.loss += share * (gradients ? transformer.Forward(*context_, tokens, share, m > 0, activations_)
-                                      : transformer.Loss(*context_, tokens, activations_));
+    losses.loss +=
+        share * (gradients ? transformer.Forward(*context_, tokens, share, m > 0, activations_)
+                           : transformer.Loss(*context_, tokens, activations_));
     EntropyStatistics micro(model_->config().layers, model_->config().heads);
     micro.Add(*context_, activations_.entropy);
     statistics_.Merge(micro);
@@ -123,7 +124,8 @@ Losses ModelHarness::Run(bool gradients) {
   }
   if (gradients) transformer.EndStep(*context_);
   losses.penalty = regularizer != nullptr ? regularizer->penalty() : 0.0;
-  losses.total = losses.loss + (regularizer != nullptr ? regularizer->strength() * losses.penalty : 0.0);
+  losses.total =
+      losses.loss + (regularizer != nullptr ? regularizer->strength() * losses.penalty : 0.0);
   return losses;
 }
 
@@ -136,7 +138,8 @@ std::vector<float> ModelHarness::Gradient(const std::string& name) const {
 
 std::vector<std::string> ModelHarness::ParameterNames() const {
   std::vector<std::string> names;
-  for (int i = 0; i < model_->params().size(); ++i) names.push_back(model_->params().spec({i}).name);
+  for (int i = 0; i < model_->params().size(); ++i)
+    names.push_back(model_->params().spec({i}).name);
   return names;
 }
 

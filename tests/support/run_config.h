@@ -16,10 +16,12 @@ void WriteTokens(const std::string& path, int64_t count, int64_t vocab, uint64_t
 TrainConfig SmallRun(const std::string& folder, const ModelConfig& model);
 
 // Writes the configuration to `folder`/`name` and returns its path.
-std::string WriteConfig(const std::string& folder, const std::string& name, const TrainConfig& config);
+std::string WriteConfig(const std::string& folder, const std::string& name,
+                        const TrainConfig& config);
 
 // Every byte of every file of a checkpoint but the manifest, by name: what must be the same to the bit.
-std::vector<std::pair<std::string, std::string>> CheckpointBytes(const std::string& run, int64_t step);
+std::vector<std::pair<std::string, std::string>> CheckpointBytes(const std::string& run,
+                                                                 int64_t step);
 
 }  // namespace entrain
 

@@ -66,8 +66,7 @@ std::vector<Variant> Table() {
             c.entropy_regularizer->start_step = 2;
             c.entropy_regularizer->warmup_steps = 5;
           }),
-      Row("ereg_per_head", "ereg",
-          [](ModelConfig& c) { c.temperature = Temperature::kPerHead; }),
+      Row("ereg_per_head", "ereg", [](ModelConfig& c) { c.temperature = Temperature::kPerHead; }),
       Row("ereg_layernorm_gelu", "sm-ln-g",
           [](ModelConfig& c) { c.entropy_regularizer = EntropyRegularizerConfig(); }),
       Row("pythia", "pythia", [](ModelConfig& c) { c.width = 32; }),
