@@ -4,7 +4,6 @@
 #include <string>
 
 #include "runtime/base/check.h"
-#include "runtime/kernels/entropy_penalty.h"
 
 namespace entrain {
 namespace {
@@ -99,15 +98,9 @@ void EntropyRegularizer::MeasureHeads(const ParamSet& params, const EntropyStati
 void EntropyRegularizer::MeasureRows(Context& context, const ParamSet& params,
                                      const TensorView& entropy) {
   const auto rows = static_cast<double>(entropy.dim(1) * entropy.dim(3));
-  std::vector<HeadPenalty> sums(static_cast<size_t>(heads_));
   double sum = 0.0;
   for (int64_t l = 0; l < layers_; ++l) {
-    RowPenalty(context,
-               {.entropy = LayerRows(entropy, l),
-                .threshold = params.value(thresholds_[static_cast<size_t>(l)]),
-                .max_entropy = row_max_.data(),
-                .margin = config_.margin},
-               sums.data());
+    const std::vector<HeadPenalty> sums = PenalizeRows(context, params, l, LayerRows(entropy, l));
     for (int64_t h = 0; h < heads_; ++h) {
       sum += sums[static_cast<size_t>(h)].penalty / rows;
       gate_sum_[Index(l, h)] += sums[static_cast<size_t>(h)].open_rows / rows;
@@ -116,22 +109,29 @@ void EntropyRegularizer::MeasureRows(Context& context, const ParamSet& params,
   penalty_sum_ += sum / static_cast<double>(layers_ * heads_);
 }
 
+std::vector<HeadPenalty> EntropyRegularizer::PenalizeRows(Context& context, const ParamSet& params,
+                                                          int64_t layer, const TensorView& entropy,
+                                                          const TensorView& gradient,
+                                                          double scale) const {
+  std::vector<HeadPenalty> sums(static_cast<size_t>(heads_));
+  RowPenalty(context,
+             {.entropy = entropy,
+              .threshold = params.value(thresholds_[static_cast<size_t>(layer)]),
+              .gradient = gradient,
+              .max_entropy = row_max_.data(),
+              .margin = config_.margin,
+              .scale = scale},
+             sums.data());
+  return sums;
+}
+
 TensorView EntropyRegularizer::RowGradient(Context& context, const ParamSet& params, int64_t layer,
                                            const TensorView& entropy, const TensorView& buffer) {
   const int64_t rows = entropy.dim(0) * entropy.dim(2) * accumulation_;
   const double scale = 2.0 * strength_ / static_cast<double>(layers_ * heads_ * rows);
   std::vector<HeadPenalty> sums(static_cast<size_t>(heads_));
   if (config_.granularity == Granularity::kQuery) {
-    if (scale != 0.0) {
-      RowPenalty(context,
-                 {.entropy = entropy,
-                  .threshold = params.value(thresholds_[static_cast<size_t>(layer)]),
-                  .gradient = buffer,
-                  .max_entropy = row_max_.data(),
-                  .margin = config_.margin,
-                  .scale = scale},
-                 sums.data());
-    }
+    if (scale != 0.0) sums = PenalizeRows(context, params, layer, entropy, buffer, scale);
   } else {
     const auto head_rows = static_cast<double>(entropy.dim(0) * entropy.dim(2));
     std::vector<double> values(static_cast<size_t>(heads_));
@@ -183,14 +183,8 @@ void EntropyRegularizer::BeginEvaluation() {
 void EntropyRegularizer::AddEvaluation(Context& context, const ParamSet& params,
                                        const TensorView& entropy) {
   if (config_.granularity == Granularity::kHead) return;
-  std::vector<HeadPenalty> sums(static_cast<size_t>(heads_));
   for (int64_t l = 0; l < layers_; ++l) {
-    RowPenalty(context,
-               {.entropy = LayerRows(entropy, l),
-                .threshold = params.value(thresholds_[static_cast<size_t>(l)]),
-                .max_entropy = row_max_.data(),
-                .margin = config_.margin},
-               sums.data());
+    const std::vector<HeadPenalty> sums = PenalizeRows(context, params, l, LayerRows(entropy, l));
     for (const HeadPenalty& sum : sums) evaluation_sum_ += sum.penalty;
   }
   evaluation_rows_ += static_cast<double>(entropy.size());

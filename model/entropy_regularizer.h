@@ -13,6 +13,7 @@
 #include "model/entropy_statistics.h"
 #include "model/model_config.h"
 #include "parallel/param_set.h"
+#include "runtime/kernels/entropy_penalty.h"
 
 namespace entrain {
 
@@ -64,6 +65,10 @@ class EntropyRegularizer {
   HeadState JudgeHead(double mean_entropy, double threshold) const;
   void MeasureHeads(const ParamSet& params, const EntropyStatistics& statistics);
   void MeasureRows(Context& context, const ParamSet& params, const TensorView& entropy);
+  // Query granularity: the sums of one layer's heads and, wanted, scale · δ · gate of its rows. entropy f32 [B, H, T].
+  std::vector<HeadPenalty> PenalizeRows(Context& context, const ParamSet& params, int64_t layer,
+                                        const TensorView& entropy, const TensorView& gradient = {},
+                                        double scale = 0.0) const;
   void AddThresholdGradient(const ParamSet& params, int64_t layer, int64_t head,
                             double gradient) const;
   size_t Index(int64_t layer, int64_t head) const {

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <ranges>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -135,7 +134,8 @@ absl::StatusOr<CheckpointInfo> CheckpointStore::FindLatest(
     std::vector<DamagedCheckpoint>* damaged) const {
   ASSIGN_OR_RETURN(const std::vector<CheckpointInfo> found, List());
   absl::Status newest;
-  for (const CheckpointInfo& info : found | std::views::reverse) {
+  for (auto it = found.rbegin(); it != found.rend(); ++it) {
+    const CheckpointInfo& info = *it;
     const absl::Status status = VerifyAs(fs_, info);
     if (status.ok()) return info;
     if (absl::IsFailedPrecondition(status)) return status;
@@ -166,7 +166,8 @@ absl::Status CheckpointStore::RemoveOld(const RetentionPolicy& retention, int64_
   ASSIGN_OR_RETURN(const std::vector<CheckpointInfo> found, List());
   absl::Status first_error;
   int whole = 0;
-  for (const CheckpointInfo& info : found | std::views::reverse) {
+  for (auto it = found.rbegin(); it != found.rend(); ++it) {
+    const CheckpointInfo& info = *it;
     if (info.step > newest) continue;
     absl::Status status = VerifyCheckpoint(fs_, info.path, /*check_contents=*/false).status();
     if (absl::IsFailedPrecondition(status)) continue;
