@@ -7,7 +7,7 @@
 #include <string>
 
 #include "launcher/commands.h"
-#include "launcher/device_option.h"
+#include "launcher/compute_options.h"
 #include "launcher/entropy_table.h"
 #include "launcher/evaluator.h"
 #include "launcher/model_source.h"
@@ -21,9 +21,7 @@ struct EvalOptions {
   std::string format = "auto";
   int64_t batch = 8;
   int64_t max_batches = 0;
-  std::string device = "auto";
-  std::string precision = "fp32";
-  int threads = 0;
+  ComputeOptions compute;
   bool json = false;
 };
 
@@ -46,10 +44,9 @@ void PrintText(const LoadedModel& loaded, const Evaluation& e) {
 
 absl::Status RunEval(const EvalOptions& options) {
   FileSystem& fs = FileSystem::Posix();
-  ASSIGN_OR_RETURN(const std::unique_ptr<Context> context,
-                   MakeContext(options.device, options.threads));
-  ASSIGN_OR_RETURN(const DType compute, ParsePrecision(options.precision));
-  ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(fs, options.model, *context, compute));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Context> context, MakeContext(options.compute));
+  ASSIGN_OR_RETURN(const LoadedModel loaded,
+                   LoadModel(fs, options.model, *context, ComputeDType(options.compute)));
   const ModelConfig& config = loaded.model->config();
   ASSIGN_OR_RETURN(const TokenDataset data,
                    TokenDataset::Open(fs, options.tokens, *kTokenFormatNames.Find(options.format),
@@ -88,9 +85,7 @@ void AddEvalCommand(CLI::App& app, SelectedCommand* selected) {
   command->add_option("--max-batches", options->max_batches, "Stop after so many batches; 0: all")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command->add_option("--device", options->device, "auto, cpu or cuda")->capture_default_str();
-  command->add_option("--precision", options->precision, "fp32 or bf16")->capture_default_str();
-  command->add_option("--threads", options->threads, "0: one a core")->capture_default_str();
+  AddComputeOptions(*command, &options->compute);
   command->add_flag("--json", options->json,
                     "One JSON object: loss, perplexity, penalty, total, head_entropy, tokens");
   command->callback([options, selected] { *selected = [options] { return RunEval(*options); }; });

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "launcher/commands.h"
-#include "launcher/device_option.h"
+#include "launcher/compute_options.h"
 #include "launcher/model_files.h"
 #include "launcher/model_source.h"
 

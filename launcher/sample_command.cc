@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "launcher/commands.h"
-#include "launcher/device_option.h"
+#include "launcher/compute_options.h"
 #include "launcher/model_source.h"
 #include "launcher/token_sampler.h"
 #include "model/decoder.h"
@@ -22,9 +22,7 @@ struct SampleOptions {
   std::string tokenizer;
   int64_t tokens = 100;
   SamplingOptions sampling;
-  std::string device = "auto";
-  std::string precision = "fp32";
-  int threads = 0;
+  ComputeOptions compute;
 };
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerFor(const SampleOptions& options,
@@ -57,11 +55,9 @@ void Write(const Tokenizer& tokenizer, std::span<const int32_t> ids) {
 }
 
 absl::Status RunSample(const SampleOptions& options) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<Context> context,
-                   MakeContext(options.device, options.threads));
-  ASSIGN_OR_RETURN(const DType compute, ParsePrecision(options.precision));
-  ASSIGN_OR_RETURN(const LoadedModel loaded,
-                   LoadModel(FileSystem::Posix(), options.model, *context, compute));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Context> context, MakeContext(options.compute));
+  ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(FileSystem::Posix(), options.model, *context,
+                                                       ComputeDType(options.compute)));
   ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer, TokenizerFor(options, loaded));
 
   // Every document began with an end of text.
@@ -111,9 +107,7 @@ void AddSampleCommand(CLI::App& app, SelectedCommand* selected) {
       ->capture_default_str();
   command->add_option("--tokenizer", options->tokenizer,
                       "byte, gpt2 or a merges file; default: the run's, else gpt2");
-  command->add_option("--device", options->device, "auto, cpu or cuda")->capture_default_str();
-  command->add_option("--precision", options->precision, "fp32 or bf16")->capture_default_str();
-  command->add_option("--threads", options->threads, "0: one a core")->capture_default_str();
+  AddComputeOptions(*command, &options->compute);
   command->callback([options, selected] { *selected = [options] { return RunSample(*options); }; });
 }
 

@@ -1,5 +1,6 @@
 #include "launcher/train_config_rules.h"
 
+#include "launcher/compute_options.h"
 #include "launcher/train_config_keys.h"
 #include "runtime/base/check.h"
 
@@ -57,9 +58,9 @@ std::optional<RuleViolation> CheckValidation(const TrainConfig& config) {
 }
 
 std::optional<RuleViolation> CheckDevice(const TrainConfig& config) {
-  if (config.train.device != DeviceChoice::kCuda) return std::nullopt;
-  return Violation(config, "train", "device",
-                   R"(this build has no CUDA backend; set it to "cpu" or "auto")");
+  const auto refusal = DeviceRefusal(config.train.device);
+  if (!refusal) return std::nullopt;
+  return Violation(config, "train", "device", *refusal);
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "launcher/device_option.h"
+#include "launcher/compute_options.h"
 #include "launcher/free_memory.h"
 #include "launcher/model_files.h"
 #include "launcher/start_banner.h"
@@ -158,7 +158,6 @@ absl::Status TrainRun::AfterStep(const StepReport& report) {
   if (!report.applied) {
     progress_->Say(absl::StrCat("step ", counters.step, ": not finite, update left out; first at ",
                                 report.first_non_finite));
-    if (counters.bad_steps_in_a_row >= config_.train.max_bad_steps) return TooManyBadSteps(report);
   }
   ASSIGN_OR_RETURN(const std::optional<double> validation_loss, ValidateIfDue());
   const bool last = counters.step == config_.train.steps;
@@ -166,6 +165,7 @@ absl::Status TrainRun::AfterStep(const StepReport& report) {
       counters.step == 1) {
     RETURN_IF_ERROR(LogStep(report, validation_loss));
   }
+  if (counters.bad_steps_in_a_row >= config_.train.max_bad_steps) return TooManyBadSteps(report);
   if (Due(config_.checkpoint.every, counters.step)) RETURN_IF_ERROR(Save());
   return absl::OkStatus();
 }
@@ -217,8 +217,9 @@ absl::Status TrainRun::TooManyBadSteps(const StepReport& report) const {
       "stopped at step ", counters.step, ": ", counters.bad_steps_in_a_row,
       " steps in a row were not finite (train.max_bad_steps = ", config_.train.max_bad_steps,
       "); first non-finite value: ", report.first_non_finite,
-      ". The weights are those of the last good step. Lower optimizer.lr, lengthen "
-      "optimizer.warmup_steps, or resume from an older checkpoint with --resume STEP"));
+      last_commit_ ? ". The last checkpoint is " + last_commit_->path : ". There is no checkpoint",
+      ". Lower optimizer.lr, lengthen optimizer.warmup_steps, or resume from an older checkpoint "
+      "with --resume STEP"));
 }
 
 // The weights of a checkpoint are in it: where they first came from is nothing that it depends on.
