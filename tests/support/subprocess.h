@@ -2,6 +2,8 @@
 #ifndef ENTRAIN_TESTS_SUPPORT_SUBPROCESS_H_
 #define ENTRAIN_TESTS_SUPPORT_SUBPROCESS_H_
 
+#include <sys/types.h>
+
 #include <string>
 #include <vector>
 
@@ -11,6 +13,23 @@ struct ProcessResult {
   int code = -1;       // exit code, or 128 + signal
   std::string output;  // standard output
   std::string error;   // standard error
+};
+
+// A process under way. It is killed if nobody waits for it.
+class RunningProcess {
+ public:
+  // `arguments`: the first one is the program. `input`: its standard input.
+  explicit RunningProcess(const std::vector<std::string>& arguments, const std::string& input = "");
+  RunningProcess(const RunningProcess&) = delete;
+  RunningProcess& operator=(const RunningProcess&) = delete;
+  ~RunningProcess();
+
+  void Signal(int signal) const;
+  ProcessResult Wait();
+
+ private:
+  std::string folder_;  // of its input and output
+  pid_t child_ = -1;
 };
 
 // Runs `arguments` (the first one is the program) with `input` on standard input and waits.
