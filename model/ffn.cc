@@ -42,7 +42,8 @@ FfnLayer::Saved FfnLayer::AllocateSaved(Arena& arena, int64_t rows, DType comput
                           ? arena.Allocate("ffn activated", compute, {rows, ffn_width_})
                           : saved.hidden;
   }
-  if (scaled()) saved.out = arena.Allocate("ffn output", compute, {rows, width_});
+  // Joins the residual stream and gives α its gradient: both are spared a rounding.
+  if (scaled()) saved.out = arena.Allocate("ffn output", DType::kF32, {rows, width_});
   return saved;
 }
 

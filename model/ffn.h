@@ -19,7 +19,7 @@ class FfnLayer {
   struct Saved {
     TensorView hidden;     // before the activation [R, F]
     TensorView activated;  // after it; the same memory as hidden for `identity`
-    TensorView out;        // f [R, C], kept only for α's gradient
+    TensorView out;        // f, f32 [R, C], kept only for α's gradient
   };
   Saved AllocateSaved(Arena& arena, int64_t rows, DType compute) const;
 

@@ -38,7 +38,6 @@ void ResidualBackward(Context& context, const ResidualBackwardArgs& args) {
   if (args.alpha) {
     CheckF32("residual y", args.y, {rows, width});
     CheckFloat("residual f", args.f, {rows, width});
-    CheckDType("residual df", args.df, args.f.dtype());
     CheckF32("residual dalpha", args.dalpha, {1});
     CheckF32("residual dbeta", args.dbeta, {1});
   }

@@ -17,7 +17,7 @@ struct ResidualForwardArgs {
 };
 void ResidualForward(Context& context, const ResidualForwardArgs& args);
 
-// dout f32 [R, C] → df (dtype of f) = dout/α; dy f32 = β·dout (may alias dout; with α, β empty and dy = dout nothing is
+// dout f32 [R, C] → df (f32 or bf16) = dout/α; dy f32 = β·dout (may alias dout; with α, β empty and dy = dout nothing is
 // copied); dalpha = −Σ dout·f/α², dbeta = Σ dout·y: overwritten, or added to when `accumulate`; sums in fp64 over chunks
 // of fixed size.
 struct ResidualBackwardArgs {

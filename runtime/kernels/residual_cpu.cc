@@ -37,7 +37,7 @@ void SetOrAdd(const TensorView& scalar, double value, bool accumulate) {
   *to = static_cast<float>(accumulate ? *to + value : value);
 }
 
-// dalpha and dbeta; before dy, which may lie over dout.
+// dalpha and dbeta; before dy, which may lie over dout. T: dtype of f.
 template <typename T>
 void ScalarGradients(Context& context, const ResidualBackwardArgs& args) {
   const int64_t size = args.dout.size();
@@ -83,8 +83,10 @@ void ResidualBackward(Context& context, const ResidualBackwardArgs& args) {
   const auto* dout = args.dout.data<float>();
   auto* dy = args.dy.data<float>();
   const bool write_dy = args.alpha || dy != dout;
+  if (args.alpha) {
+    DispatchFloat(args.f.dtype(), [&]<typename T>(T) { ScalarGradients<T>(context, args); });
+  }
   DispatchFloat(args.df.dtype(), [&]<typename T>(T) {
-    if (args.alpha) ScalarGradients<T>(context, args);
     T* df = args.df.data<T>();
     ParallelForChunks(context, args.dout.size(), kChunk, [&](int64_t begin, int64_t end) {
       simd::ForEachVector(end - begin, [&](int64_t offset, auto lanes) {
