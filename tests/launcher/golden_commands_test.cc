@@ -88,12 +88,13 @@ TEST_P(GoldenCommandsTest, TenStepsOfAdamW) {
               1e-5 * golden_.steps[0].grad_norm);
 }
 
-// bf16 follows at its own precision: the worst-conditioned case (ereg-query-pruned) parts by 7 %, the others by 4 % at most.
+// bf16 follows as closely as its rounding lets it: 1 %, or twice the measured floor where that is more.
 TEST_P(GoldenCommandsTest, TenStepsInBf16) {
   const std::vector<nlohmann::json> records = Train(Precision::kBf16);
   ASSERT_EQ(records.size(), golden_.steps.size());
   for (size_t i = 0; i < records.size(); ++i) {
-    EXPECT_NEAR(records[i]["loss"], golden_.steps[i].loss, 0.1 * golden_.steps[i].loss)
+    const double tolerance = golden_.Tolerance("adamw_bf16", std::to_string(i + 1), 1e-2);
+    EXPECT_NEAR(records[i]["loss"], golden_.steps[i].loss, tolerance * golden_.steps[i].loss)
         << "step " << i + 1;
   }
 }
