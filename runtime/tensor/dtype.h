@@ -25,11 +25,14 @@ struct Bf16 {
   }
 };
 
-enum class DType { kF32, kBf16, kI32 };
-inline constexpr EnumTable<DType, 3> kDTypeNames{
-    {{{DType::kF32, "f32"}, {DType::kBf16, "bf16"}, {DType::kI32, "i32"}}}};
+enum class DType { kF32, kBf16, kI32, kF64 };
+inline constexpr EnumTable<DType, 4> kDTypeNames{
+    {{{DType::kF32, "f32"}, {DType::kBf16, "bf16"}, {DType::kI32, "i32"}, {DType::kF64, "f64"}}}};
 
-constexpr int64_t SizeOf(DType dtype) { return dtype == DType::kBf16 ? 2 : 4; }
+constexpr int64_t SizeOf(DType dtype) {
+  if (dtype == DType::kF64) return 8;
+  return dtype == DType::kBf16 ? 2 : 4;
+}
 
 template <typename T>
 struct DTypeOf;
@@ -44,6 +47,10 @@ struct DTypeOf<Bf16> {
 template <>
 struct DTypeOf<int32_t> {
   static constexpr DType value = DType::kI32;
+};
+template <>
+struct DTypeOf<double> {
+  static constexpr DType value = DType::kF64;
 };
 
 // Calls function(float{}) or function(Bf16{}): the one place where a run-time dtype becomes a type.

@@ -26,13 +26,15 @@ const std::map<std::string, std::vector<std::string>>& AllowedFolders() {
       {"runtime/kernels", {"runtime/base", "runtime/device", "runtime/tensor"}},
       {"runtime/io", {"runtime/base"}},
       {"runtime/data", {"runtime/base", "runtime/device", "runtime/tensor", "runtime/io"}},
+      {"parallel/comm", {"runtime/base", "runtime/device", "runtime/tensor"}},
       {"parallel",
-       {"runtime/kernels", "runtime/tensor", "runtime/device", "runtime/io", "runtime/base"}},
+       {"parallel/comm", "runtime/kernels", "runtime/tensor", "runtime/device", "runtime/io",
+        "runtime/base"}},
       {"model",
        {"parallel", "runtime/kernels", "runtime/tensor", "runtime/device", "runtime/base"}},
       {"launcher",
        {"runtime/base", "runtime/device", "runtime/tensor", "runtime/kernels", "runtime/io",
-        "runtime/data", "parallel", "model"}},
+        "runtime/data", "parallel/comm", "parallel", "model"}},
   };
   return *kTable;
 }

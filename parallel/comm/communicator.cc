@@ -1,0 +1,74 @@
+#include "parallel/comm/communicator.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/check.h"
+
+namespace entrain {
+namespace {
+
+// An error is worse than "saved, to be resubmitted", which is worse than OK.
+int Severity(absl::StatusCode code) {
+  if (code == absl::StatusCode::kOk) return 0;
+  return code == absl::StatusCode::kCancelled ? 1 : 2;
+}
+
+std::vector<ElementRange> OneEach(int size) { return EvenRanges(size, size); }
+
+}  // namespace
+
+std::vector<ElementRange> EvenRanges(int64_t count, int parts, int64_t alignment) {
+  const int64_t blocks = (count + alignment - 1) / alignment;
+  std::vector<ElementRange> ranges;
+  for (int i = 0; i < parts; ++i) {
+    ranges.push_back({std::min(count, blocks * i / parts * alignment),
+                      std::min(count, blocks * (i + 1) / parts * alignment)});
+  }
+  return ranges;
+}
+
+PendingCollective& PendingCollective::operator=(PendingCollective&& other) noexcept {
+  CHECK(!valid()) << "a collective was replaced before it was waited for";
+  wait_ = std::exchange(other.wait_, {});
+  return *this;
+}
+
+PendingCollective::~PendingCollective() {
+  CHECK(!valid()) << "a collective was dropped before it was waited for";
+}
+
+void PendingCollective::Wait() {
+  if (wait_) std::exchange(wait_, {})();
+}
+
+void Communicator::Barrier(std::string_view what) {
+  int32_t nothing = 0;
+  AllReduce({&nothing, DType::kI32, {1}}, ReduceOp::kMax, what);
+}
+
+absl::Status Communicator::Agree(const absl::Status& mine, std::string_view what) {
+  std::vector<int32_t> codes(static_cast<size_t>(size()));
+  codes[static_cast<size_t>(rank())] = static_cast<int32_t>(mine.code());
+  AllGather({codes.data(), DType::kI32, {size()}}, OneEach(size()), what);
+  const auto worst = std::max_element(codes.begin(), codes.end(), [](int32_t a, int32_t b) {
+    return Severity(static_cast<absl::StatusCode>(a)) < Severity(static_cast<absl::StatusCode>(b));
+  });
+  const auto code = static_cast<absl::StatusCode>(*worst);
+  if (code == absl::StatusCode::kOk || size() == 1) return mine;
+  const int from = static_cast<int>(worst - codes.begin());
+
+  std::string message(mine.message());
+  auto length = static_cast<int32_t>(message.size());
+  Broadcast({&length, DType::kI32, {1}}, from, what);
+  // Whole words: the contract knows no bytes.
+  std::vector<int32_t> words(static_cast<size_t>(length) / sizeof(int32_t) + 1);
+  if (rank() == from)
+    std::copy(message.begin(), message.end(), reinterpret_cast<char*>(words.data()));
+  Broadcast({words.data(), DType::kI32, {static_cast<int64_t>(words.size())}}, from, what);
+  message.assign(reinterpret_cast<const char*>(words.data()), static_cast<size_t>(length));
+  return {code, absl::StrCat(message, " (rank ", from, ")")};
+}
+
+}  // namespace entrain

@@ -1,0 +1,111 @@
+// Communicator: collective operations among the ranks of one axis of the mesh. One contract, several backends:
+// ranks as threads of one process or as MPI processes (communicator_host), NCCL.
+//
+// Rules of every collective:
+//   - All ranks call the same operations in the same order, with the same sizes, dtypes and reductions.
+//   - It works in place on dense memory of this rank. From Start... to Wait the memory belongs to the operation.
+//   - A sum is made in rank order, ((x₀ + x₁) + x₂) + …, for every element, whatever the sizes of messages: the same inputs
+//     give the same bits, and all ranks get the same bits. bf16 is summed in fp32 and rounded once.
+//   - `what` names the operation in messages ("gradient bucket 3"); it must outlive the call.
+//   - There is no error to return. When a peer does not come within the time-out, or the transport fails, the process
+//     says which operation it was and which ranks are missing, and ends (comm_failure.h): ranks that went on with
+//     different data would be worse, and after a lost peer no collective can succeed.
+#ifndef ENTRAIN_PARALLEL_COMM_COMMUNICATOR_H_
+#define ENTRAIN_PARALLEL_COMM_COMMUNICATOR_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/base/status.h"
+#include "runtime/tensor/tensor_view.h"
+
+namespace entrain {
+
+enum class ReduceOp { kSum, kMax, kMin };
+
+// Elements [begin, end) of a flat vector: what one rank owns.
+struct ElementRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t size() const { return end - begin; }
+};
+
+// `count` elements cut into `parts` ranges at multiples of `alignment`, as even as that allows; later ones may be empty.
+std::vector<ElementRange> EvenRanges(int64_t count, int parts, int64_t alignment = 1);
+
+// A collective under way. Wait before it is destroyed.
+class PendingCollective {
+ public:
+  PendingCollective() = default;
+  explicit PendingCollective(std::function<void()> wait) : wait_(std::move(wait)) {}
+  PendingCollective(PendingCollective&& other) noexcept { *this = std::move(other); }
+  PendingCollective& operator=(PendingCollective&& other) noexcept;
+  ~PendingCollective();
+
+  bool valid() const { return static_cast<bool>(wait_); }
+  // Returns when this rank's memory holds the result. Once.
+  void Wait();
+
+ private:
+  std::function<void()> wait_;
+};
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  Communicator() = default;
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  virtual const std::string& name() const = 0;  // "world", "dp", "tp"
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+
+  // x becomes the reduction of all ranks' x. f32, bf16, f64 or i32.
+  virtual PendingCollective StartAllReduce(const TensorView& x, ReduceOp op,
+                                           std::string_view what) = 0;
+  // Of the flat vector x, rank r's ranges[r] becomes the sum there; the rest of x is then undefined. Ranges are ascending,
+  // may be empty and need not cover x.
+  virtual PendingCollective StartReduceScatter(const TensorView& x,
+                                               const std::vector<ElementRange>& ranges,
+                                               std::string_view what) = 0;
+  // Of the flat vector x, every ranges[r] becomes what rank r has there.
+  virtual PendingCollective StartAllGather(const TensorView& x,
+                                           const std::vector<ElementRange>& ranges,
+                                           std::string_view what) = 0;
+  // x becomes what rank `root` has.
+  virtual void Broadcast(const TensorView& x, int root, std::string_view what) = 0;
+
+  // Lets operations under way move on: called now and then during long computations.
+  virtual void Poll() = 0;
+
+  // A communicator of the ranks that give the same color, ordered by key and then by rank. Collective.
+  virtual std::unique_ptr<Communicator> Split(int color, int key, const std::string& name) = 0;
+
+  // ---- in terms of these ----
+
+  void AllReduce(const TensorView& x, ReduceOp op, std::string_view what) {
+    StartAllReduce(x, op, what).Wait();
+  }
+  void ReduceScatter(const TensorView& x, const std::vector<ElementRange>& ranges,
+                     std::string_view what) {
+    StartReduceScatter(x, ranges, what).Wait();
+  }
+  void AllGather(const TensorView& x, const std::vector<ElementRange>& ranges,
+                 std::string_view what) {
+    StartAllGather(x, ranges, what).Wait();
+  }
+  // Returns when every rank has come.
+  void Barrier(std::string_view what);
+  // The worst status of all ranks, the same on every rank: an error before kCancelled before OK, then the lowest rank. Its
+  // message ends with the rank that it came from, unless there is one rank only.
+  absl::Status Agree(const absl::Status& mine, std::string_view what);
+};
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_PARALLEL_COMM_COMMUNICATOR_H_

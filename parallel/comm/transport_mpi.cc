@@ -1,0 +1,129 @@
+#include "parallel/comm/transport_mpi.h"
+
+#define OMPI_SKIP_MPICXX 1
+#include <mpi.h>
+
+#include <unordered_map>
+
+#include "absl/strings/str_cat.h"
+#include "parallel/comm/comm_failure.h"
+#include "runtime/base/check.h"
+
+namespace entrain {
+namespace {
+
+std::string FirstLine(const std::string& text) { return text.substr(0, text.find_first_of(",\n")); }
+
+std::string LibraryVersion() {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING];
+  int length = 0;
+  MPI_Get_library_version(text, &length);
+  return FirstLine(std::string(text, static_cast<size_t>(length)));
+}
+
+NodePlace FindPlace() {
+  NodePlace place;
+  char host[MPI_MAX_PROCESSOR_NAME];
+  int length = 0;
+  MPI_Get_processor_name(host, &length);
+  place.host.assign(host, static_cast<size_t>(length));
+  MPI_Comm node = MPI_COMM_NULL;
+  MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+  MPI_Comm_rank(node, &place.local_rank);
+  MPI_Comm_size(node, &place.local_size);
+  MPI_Comm_free(&node);
+  return place;
+}
+
+class MpiTransport final : public Transport {
+ public:
+  explicit MpiTransport(std::string host) : host_(std::move(host)) {
+    // Of our own: nobody else's messages can be mistaken for ours, and errors come back to be told.
+    MPI_Comm_dup(MPI_COMM_WORLD, &comm_);
+    MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN);
+    MPI_Comm_rank(comm_, &rank_);
+    MPI_Comm_size(comm_, &size_);
+  }
+  ~MpiTransport() override {
+    CHECK(requests_.empty()) << "MPI ended before its messages";
+    MPI_Comm_free(&comm_);
+    MPI_Finalize();
+  }
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  std::string Describe() const override {
+    return absl::StrCat(rank_, " of ", size_, " on ", host_);
+  }
+
+  Message Send(int to, int tag, const void* data, int64_t bytes) override {
+    CHECK_LE(bytes, kMaxMessageBytes);
+    MPI_Request request = MPI_REQUEST_NULL;
+    Verify(MPI_Isend(data, static_cast<int>(bytes), MPI_BYTE, to, tag, comm_, &request), "send to",
+           to);
+    return Remember(request);
+  }
+
+  Message Receive(int from, int tag, void* data, int64_t bytes) override {
+    CHECK_LE(bytes, kMaxMessageBytes);
+    MPI_Request request = MPI_REQUEST_NULL;
+    Verify(MPI_Irecv(data, static_cast<int>(bytes), MPI_BYTE, from, tag, comm_, &request),
+           "receive from", from);
+    return Remember(request);
+  }
+
+  bool Done(Message message) override {
+    const auto at = requests_.find(message);
+    CHECK(at != requests_.end()) << "message " << message << " is not under way";
+    int done = 0;
+    Verify(MPI_Test(&at->second, &done, MPI_STATUS_IGNORE), "complete a message, rank", rank_);
+    if (done == 0) return false;
+    requests_.erase(at);
+    return true;
+  }
+
+ private:
+  Message Remember(MPI_Request request) {
+    requests_[next_] = request;
+    return next_++;
+  }
+
+  void Verify(int code, const char* action, int peer) const {
+    if (code == MPI_SUCCESS) return;
+    char text[MPI_MAX_ERROR_STRING];
+    int length = 0;
+    MPI_Error_string(code, text, &length);
+    FailCommunication(Describe(), absl::StrCat("MPI cannot ", action, " ", peer, ": ",
+                                               std::string(text, static_cast<size_t>(length))));
+  }
+
+  std::string host_;
+  MPI_Comm comm_ = MPI_COMM_NULL;
+  int rank_ = 0;
+  int size_ = 1;
+  Message next_ = 0;
+  std::unordered_map<Message, MPI_Request> requests_;
+};
+
+}  // namespace
+
+absl::StatusOr<MpiWorld> JoinMpiWorld() {
+  int provided = MPI_THREAD_SINGLE;
+  if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided) != MPI_SUCCESS) {
+    return absl::UnavailableError("MPI_Init failed; see MPI's own message above");
+  }
+  if (provided < MPI_THREAD_SERIALIZED) {
+    const std::string library = LibraryVersion();
+    MPI_Finalize();
+    return absl::FailedPreconditionError(absl::StrCat(
+        library,
+        " was built without threads (MPI_THREAD_SERIALIZED is needed); use another build"));
+  }
+  MpiWorld world;
+  world.place = FindPlace();
+  world.transport = std::make_unique<MpiTransport>(world.place.host);
+  world.library = LibraryVersion();
+  return world;
+}
+
+}  // namespace entrain

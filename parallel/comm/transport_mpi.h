@@ -1,0 +1,32 @@
+// MpiTransport: ranks that are processes, started by mpirun or srun --mpi=pmix. The only file that knows MPI.
+#ifndef ENTRAIN_PARALLEL_COMM_TRANSPORT_MPI_H_
+#define ENTRAIN_PARALLEL_COMM_TRANSPORT_MPI_H_
+
+#include <memory>
+#include <string>
+
+#include "parallel/comm/transport.h"
+#include "runtime/base/status.h"
+
+namespace entrain {
+
+// Where a rank runs.
+struct NodePlace {
+  std::string host;
+  int local_rank = 0;  // among the ranks on this host
+  int local_size = 1;
+};
+
+struct MpiWorld {
+  std::unique_ptr<Transport> transport;
+  NodePlace place;
+  std::string library;  // "Open MPI v4.1.4"
+};
+
+// Initialises MPI; it is finalised when the transport ends. Once in a process. FailedPrecondition when the library does
+// not let several threads take turns (MPI_THREAD_SERIALIZED). A launcher that is not there gives a world of one.
+absl::StatusOr<MpiWorld> JoinMpiWorld();
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_PARALLEL_COMM_TRANSPORT_MPI_H_

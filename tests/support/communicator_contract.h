@@ -1,0 +1,27 @@
+// What every communicator must do, whatever its backend: each function is run by all ranks of a world at once and fails
+// the test on any of them. Values are small integers, so that sums are exact in any order, but where the order of
+// summation itself is tested.
+#ifndef ENTRAIN_TESTS_SUPPORT_COMMUNICATOR_CONTRACT_H_
+#define ENTRAIN_TESTS_SUPPORT_COMMUNICATOR_CONTRACT_H_
+
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "parallel/comm/communicator.h"
+
+namespace entrain {
+
+using ContractCheck = std::pair<std::string, std::function<void(Communicator&)>>;
+
+// By name, in a fixed order.
+const std::vector<ContractCheck>& CommunicatorContract();
+
+// Runs body(world) on `size` threads, each a rank of one world.
+void RunLocalRanks(int size, const std::function<void(Communicator&)>& body,
+                   int progress_microseconds = 0);
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_TESTS_SUPPORT_COMMUNICATOR_CONTRACT_H_
