@@ -37,29 +37,87 @@ int64_t EvaluationBytes(const Model& model, int64_t batch) {
   return measure.peak_bytes();
 }
 
-absl::StatusOr<Evaluation> Evaluate(Context& context, Model& model, Arena& arena,
-                                    const TokenDataset& data, int64_t batch, int64_t max_batches) {
-  Evaluation result;
-  result.entropy = EntropyStatistics(model.config().layers, model.config().heads);
+EntropyStatistics SumOverRanks(const EntropyStatistics& mine, Communicator& ranks) {
+  if (ranks.size() == 1) return mine;
+  std::vector<double> sums = mine.Sums();
+  std::vector<float> extremes = mine.Extremes();
+  PendingCollective summed =
+      ranks.StartAllReduce({sums.data(), DType::kF64, {static_cast<int64_t>(sums.size())}},
+                           ReduceOp::kSum, "entropy statistics");
+  ranks.AllReduce({extremes.data(), DType::kF32, {static_cast<int64_t>(extremes.size())}},
+                  ReduceOp::kMax, "entropy extremes");
+  summed.Wait();
+  EntropyStatistics all(mine.layers(), mine.heads());
+  all.Set(sums, extremes);
+  return all;
+}
+
+namespace {
+
+// Which batches are this rank's: the first, and every so many after it.
+struct Turns {
+  int64_t sequences = 0;  // of all ranks
+  int64_t batch = 1;
+  int rank = 0;
+  int ranks = 1;
+};
+
+// Loss as this rank's share of the mean over all sequences, entropies of its own.
+absl::Status EvaluateTurns(Context& context, Model& model, Arena& arena, const TokenDataset& data,
+                           const Turns& turns, Evaluation* result) {
   EntropyRegularizer* regularizer = model.regularizer();
-  if (regularizer != nullptr) regularizer->BeginEvaluation();
-  model.transformer().BeginStep(context, false);
-  int64_t sequences = data.num_sequences();
-  if (max_batches > 0) sequences = std::min(sequences, max_batches * batch);
-  for (int64_t first = 0; first < sequences; first += batch) {
-    const int64_t count = std::min(batch, sequences - first);
+  for (int64_t first = turns.rank * turns.batch; first < turns.sequences;
+       first += turns.ranks * turns.batch) {
+    const int64_t count = std::min(turns.batch, turns.sequences - first);
     ASSIGN_OR_RETURN(Batch tokens, ReadBatch(data, first, count));
     Arena::Scope scope(arena);
     Activations activations =
         model.transformer().AllocateActivations(arena, EvaluationLayout(model, count));
     const double loss = model.transformer().Loss(context, TokensOf(tokens), activations);
-    result.loss += loss * static_cast<double>(count) / static_cast<double>(sequences);
-    result.entropy.Add(context, activations.entropy);
+    result->loss += loss * static_cast<double>(count) / static_cast<double>(turns.sequences);
+    result->entropy.Add(context, activations.entropy);
     if (regularizer != nullptr) {
       regularizer->AddEvaluation(context, model.params(), activations.entropy);
     }
   }
-  result.tokens = sequences * data.sequence_length();
+  return absl::OkStatus();
+}
+
+void SumOverRanks(Communicator& ranks, EntropyRegularizer* regularizer, Evaluation* result) {
+  std::vector<double> sums = {result->loss, 0.0, 0.0};
+  if (regularizer != nullptr) {
+    const std::vector<double> penalty = regularizer->EvaluationSums();
+    std::copy(penalty.begin(), penalty.end(), sums.begin() + 1);
+  }
+  ranks.AllReduce({sums.data(), DType::kF64, {3}}, ReduceOp::kSum, "validation loss");
+  result->loss = sums[0];
+  result->entropy = entrain::SumOverRanks(result->entropy, ranks);
+  if (regularizer != nullptr) regularizer->SetEvaluationSums({sums[1], sums[2]});
+}
+
+}  // namespace
+
+absl::StatusOr<Evaluation> Evaluate(Context& context, Model& model, Arena& arena,
+                                    const TokenDataset& data, int64_t batch, int64_t max_batches,
+                                    Communicator* ranks) {
+  Evaluation result;
+  result.entropy = EntropyStatistics(model.config().layers, model.config().heads);
+  EntropyRegularizer* regularizer = model.regularizer();
+  if (regularizer != nullptr) regularizer->BeginEvaluation();
+  model.transformer().BeginStep(context, false);
+  Turns turns{.sequences = data.num_sequences(), .batch = batch};
+  if (ranks != nullptr) {
+    turns.rank = ranks->rank();
+    turns.ranks = ranks->size();
+  }
+  if (max_batches > 0) {
+    turns.sequences = std::min(turns.sequences, max_batches * batch * turns.ranks);
+  }
+  absl::Status status = EvaluateTurns(context, model, arena, data, turns, &result);
+  if (ranks != nullptr) status = ranks->Agree(status, "validation");
+  RETURN_IF_ERROR(status);
+  if (ranks != nullptr && ranks->size() > 1) SumOverRanks(*ranks, regularizer, &result);
+  result.tokens = turns.sequences * data.sequence_length();
   result.total = result.loss;
   if (regularizer != nullptr) {
     result.penalty = regularizer->EvaluationPenalty(model.params(), result.entropy);

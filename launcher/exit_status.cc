@@ -1,6 +1,13 @@
 #include "launcher/exit_status.h"
 
+#include "absl/strings/cord.h"
+
 namespace entrain {
+namespace {
+
+constexpr char kTold[] = "entrain/told";
+
+}  // namespace
 
 ExitCode ExitCodeOf(const absl::Status& status) {
   switch (status.code()) {
@@ -19,5 +26,12 @@ ExitCode ExitCodeOf(const absl::Status& status) {
       return ExitCode::kFailed;
   }
 }
+
+absl::Status MarkAsTold(absl::Status status) {
+  if (!status.ok()) status.SetPayload(kTold, absl::Cord());
+  return status;
+}
+
+bool IsTold(const absl::Status& status) { return status.GetPayload(kTold).has_value(); }
 
 }  // namespace entrain

@@ -11,6 +11,10 @@ namespace entrain {
 // that is held): bad configuration. The rest: failed.
 ExitCode ExitCodeOf(const absl::Status& status);
 
+// An error that another rank tells: main returns its code and prints nothing.
+absl::Status MarkAsTold(absl::Status status);
+bool IsTold(const absl::Status& status);
+
 }  // namespace entrain
 
 #endif  // ENTRAIN_LAUNCHER_EXIT_STATUS_H_

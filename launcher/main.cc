@@ -5,6 +5,7 @@
 #include "launcher/commands.h"
 #include "launcher/encode_command.h"
 #include "launcher/exit_status.h"
+#include "launcher/process_group.h"
 #include "launcher/tokenize_command.h"
 
 namespace entrain {
@@ -28,10 +29,12 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+    const bool speaks = SpeaksForAll(ProcessEnvironment());
+    const int code = speaks ? app.exit(error) : error.get_exit_code();
+    return code == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
   }
   const absl::Status status = selected();
-  if (!status.ok()) {
+  if (!status.ok() && !IsTold(status)) {
     std::fprintf(stderr, "entrain: %s\n", std::string(status.message()).c_str());
   }
   return static_cast<int>(ExitCodeOf(status));

@@ -46,12 +46,18 @@ std::string Memory(const MemoryPlan& m, int64_t available) {
   return text;
 }
 
-std::string Steps(const TrainConfig& config) {
+std::string World(const BannerFacts& facts) {
+  return absl::StrFormat("%d %s = dp %d x tp %d, from %s, communication %s", facts.mesh.world(),
+                         facts.mesh.world() == 1 ? "rank" : "ranks", facts.mesh.dp, facts.mesh.tp,
+                         facts.launcher, facts.backend);
+}
+
+std::string Steps(const TrainConfig& config, int dp) {
   const int64_t tokens = config.train.global_batch * config.model.context;
   return absl::StrFormat(
       "%d steps of %d sequences = %s tokens (%d micro-steps of %d), %s tokens in all",
       config.train.steps, config.train.global_batch, HumanCount(static_cast<double>(tokens)),
-      config.accumulation(), config.micro_batch(),
+      config.accumulation(dp), config.micro_batch(dp),
       HumanCount(static_cast<double>(tokens * config.train.steps)));
 }
 
@@ -63,6 +69,7 @@ std::string StartBanner(const BannerFacts& facts) {
   text += Row("model", Architecture(config.model));
   text += Row("parameters", HumanCount(static_cast<double>(facts.model.params().num_elements())));
   text += Row("regularizer", Regularizer(config.model));
+  if (facts.mesh.world() > 1) text += Row("world", World(facts));
   text += Row("device", facts.device);
   text += Row("precision", absl::StrCat(std::string(kPrecisionNames.Name(config.train.precision)),
                                         config.train.recompute ? ", activations recomputed" : ""));
@@ -70,7 +77,7 @@ std::string StartBanner(const BannerFacts& facts) {
   if (facts.validation_data != nullptr) {
     text += Row("validation", Data(config.data.validation, *facts.validation_data));
   }
-  text += Row("training", Steps(config));
+  text += Row("training", Steps(config, facts.mesh.dp));
   text += Row("memory", Memory(facts.memory, facts.available_memory));
   text += Row("output", config.run.dir);
   text += Row("start", !facts.resumed_from.empty() ? "resuming " + facts.resumed_from

@@ -13,6 +13,9 @@ struct BannerFacts {
   const TrainConfig& config;
   const Model& model;
   std::string device;
+  MeshShape mesh;
+  std::string launcher;
+  std::string backend;
   MemoryPlan memory;
   int64_t available_memory = -1;
   const TokenDataset& train_data;

@@ -1,4 +1,7 @@
 // entrain train: the command line of a run, its lock, and its verdict on every way out.
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -6,8 +9,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "launcher/commands.h"
 #include "launcher/exit_status.h"
+#include "launcher/process_group.h"
 #include "launcher/run_lock.h"
 #include "launcher/train_run.h"
 
@@ -32,33 +37,90 @@ absl::Status Leave(FileSystem& fs, const std::string& run_dir, const Verdict& ve
   return absl::OkStatus();
 }
 
-absl::Status RunTrain(TrainOptions options) {
-  if (options.help_config) {
-    std::fputs(DescribeConfigKeys().c_str(), stdout);
-    return absl::OkStatus();
+// The mesh over the ranks that there are; the global batch must divide over it.
+absl::StatusOr<MeshShape> ShapeOf(const TrainConfig& config, const SourcedSize& world) {
+  const ParallelSection& p = config.parallel;
+  ASSIGN_OR_RETURN(const MeshShape shape,
+                   ResolveMesh(world, {p.dp, absl::StrCat("parallel.dp = ", p.dp)},
+                               {p.tp, absl::StrCat("parallel.tp = ", p.tp)}));
+  const TrainSection& t = config.train;
+  const int64_t unit = shape.dp * std::max<int64_t>(t.micro_batch, 1);
+  if (t.global_batch % unit == 0) return shape;
+  return absl::InvalidArgumentError(
+      absl::StrCat("train.global_batch = ", t.global_batch, ": must be a multiple of ", unit, " = ",
+                   shape.dp, " data-parallel ranks (", world.source, ") x train.micro_batch ",
+                   std::max<int64_t>(t.micro_batch, 1)));
+}
+
+int ThreadsOf(const TrainConfig& config, const NodePlace& place) {
+  if (config.train.threads > 0) return config.train.threads;
+  const auto host_cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  return ThreadsPerRank(Context::AllowedCores(), host_cores, place.local_size);
+}
+
+// The first rank holds the run's lock for all.
+absl::Status LockRun(FileSystem& fs, const std::string& dir, const Mesh& mesh,
+                     std::optional<RunLock>* lock) {
+  absl::Status status;
+  if (mesh.is_first()) {
+    absl::StatusOr<RunLock> acquired = RunLock::Acquire(fs, dir);
+    status = acquired.status();
+    if (acquired.ok()) lock->emplace(*std::move(acquired));
   }
+  return mesh.world().Agree(status, "locking the run");
+}
+
+// Every rank returns the same status.
+absl::Status TrainInGroup(TrainOptions options, ProcessGroup group) {
   FileSystem& fs = FileSystem::Posix();
   ASSIGN_OR_RETURN(options.run.resume, ParseResumePolicy(options.resume));
-  ASSIGN_OR_RETURN(const TrainConfig config, LoadTrainConfig(options.config, options.overrides));
+  const absl::StatusOr<TrainConfig> config = LoadTrainConfig(options.config, options.overrides);
+  RETURN_IF_ERROR(group.world->Agree(config.status(), "reading the configuration"));
+  ASSIGN_OR_RETURN(const MeshShape shape, ShapeOf(*config, group.WorldSize()));
+  options.run.threads = ThreadsOf(*config, group.place);
+  options.run.launcher = group.WorldSize().source;
+  options.run.launched = !group.launcher.name.empty();
+  options.run.backend = group.backend;
+  const Mesh mesh(std::move(group.world), shape);
+
   // A dry run leaves no trace: no folder, no lock, no verdict.
+  const std::string& dir = config->run.dir;
   std::optional<RunLock> lock;
-  if (!options.run.dry_run) {
-    ASSIGN_OR_RETURN(RunLock acquired, RunLock::Acquire(fs, config.run.dir));
-    lock.emplace(std::move(acquired));
-  }
-  TrainRun run(fs, config, options.run);
+  if (!options.run.dry_run) RETURN_IF_ERROR(LockRun(fs, dir, mesh, &lock));
+  TrainRun run(fs, *config, options.run, mesh);
   absl::Status status = run.SetUp();
   if (options.run.dry_run) return status;
   if (status.ok()) {
     const absl::StatusOr<Verdict> verdict = run.Run();
-    if (verdict.ok()) return Leave(fs, config.run.dir, *verdict);
+    if (verdict.ok()) {
+      return mesh.world().Agree(mesh.is_first() ? Leave(fs, dir, *verdict) : absl::OkStatus(),
+                                "writing the verdict");
+    }
     status = verdict.status();
   }
   // The error itself matters more than a verdict that could not be written.
-  WriteVerdict(fs, config.run.dir,
-               run.VerdictSoFar(ExitCodeOf(status), std::string(status.message())))
-      .IgnoreError();
+  if (mesh.is_first()) {
+    WriteVerdict(fs, dir, run.VerdictSoFar(ExitCodeOf(status), std::string(status.message())))
+        .IgnoreError();
+  }
   return status;
+}
+
+absl::Status RunTrain(const TrainOptions& options) {
+  if (options.help_config) {
+    std::fputs(DescribeConfigKeys().c_str(), stdout);
+    return absl::OkStatus();
+  }
+  absl::StatusOr<ProcessGroup> group = JoinProcessGroup();
+  if (!group.ok()) {
+    return SpeaksForAll(ProcessEnvironment()) ? group.status() : MarkAsTold(group.status());
+  }
+  if (group->world->rank() == 0) return TrainInGroup(options, *std::move(group));
+  // One voice: the first rank's.
+  if (std::freopen("/dev/null", "w", stdout) == nullptr) {
+    return absl::InternalError("cannot open /dev/null");
+  }
+  return MarkAsTold(TrainInGroup(options, *std::move(group)));
 }
 
 }  // namespace

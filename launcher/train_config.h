@@ -69,7 +69,21 @@ struct CheckpointSection {
 
 struct ValidationSection {
   int64_t every = 0;    // steps; 0: never
-  int64_t batches = 0;  // of micro_batch sequences; 0: the whole set
+  int64_t batches = 0;  // a rank, of micro_batch sequences; 0: the whole set
+};
+
+enum class CommBackend { kAuto, kMpi, kNccl };
+inline constexpr EnumTable<CommBackend, 3> kCommBackendNames{
+    {{{CommBackend::kAuto, "auto"}, {CommBackend::kMpi, "mpi"}, {CommBackend::kNccl, "nccl"}}}};
+
+struct ParallelSection {
+  int64_t dp = 0;  // 0: what the ranks allow
+  int64_t tp = 1;
+  bool sequence_parallel = false;
+  int64_t zero = 0;                               // stage
+  Precision reduce_precision = Precision::kFp32;  // of gradients on the wire
+  double bucket_mb = 25.0;
+  CommBackend backend = CommBackend::kAuto;
 };
 
 struct LoggingSection {
@@ -86,11 +100,13 @@ struct TrainConfig {
   CheckpointSection checkpoint;
   ValidationSection validation;
   LoggingSection logging;
+  ParallelSection parallel;
 
-  int64_t micro_batch() const {
-    return train.micro_batch == 0 ? train.global_batch : train.micro_batch;
+  // Sequences a rank and micro-step, and micro-steps a step, on `dp` ranks that divide the global batch.
+  int64_t micro_batch(int dp) const {
+    return train.micro_batch == 0 ? train.global_batch / dp : train.micro_batch;
   }
-  int64_t accumulation() const { return train.global_batch / micro_batch(); }
+  int64_t accumulation(int dp) const { return train.global_batch / (micro_batch(dp) * dp); }
   DType compute_dtype() const {
     return train.precision == Precision::kBf16 ? DType::kBf16 : DType::kF32;
   }

@@ -159,7 +159,7 @@ void AddTrainKeys(Keys* keys) {
       .Add(IntegerKey("steps", &T::steps, kFromOne, "optimizer steps"))
       .Add(IntegerKey("global_batch", &T::global_batch, kBatch, "sequences an optimizer step"))
       .Add(IntegerKey("micro_batch", &T::micro_batch, {.max = kBatch.max},
-                      "sequences a rank and micro-step; 0: the whole global batch"))
+                      "sequences a rank and micro-step; 0: all of the rank's"))
       .Add(IntegerKey("seed", &T::seed, {}, "of the weights and of the data's order"))
       .Add(EnumKey("precision", &T::precision, kPrecisionNames, "of activations and products"))
       .Add(EnumKey("device", &T::device, kDeviceChoiceNames, "auto: the CPU in this build"))
@@ -193,7 +193,19 @@ void AddIntervalKeys(Keys* keys) {
   SectionKeys("validation", &TrainConfig::validation, keys)
       .Add(IntegerKey("every", &ValidationSection::every, {}, "steps between passes; 0: never"))
       .Add(IntegerKey("batches", &ValidationSection::batches, {},
-                      "micro-batches a pass; 0: the whole set"));
+                      "micro-batches a rank and pass; 0: the whole set"));
+  using P = ParallelSection;
+  SectionKeys("parallel", &TrainConfig::parallel, keys)
+      .Add(IntegerKey("dp", &P::dp, {.max = 1 << 20}, "data-parallel ranks; 0: ranks / tp"))
+      .Add(IntegerKey("tp", &P::tp, {.min = 1, .max = 1 << 20}, "tensor-parallel ranks"))
+      .Add(BooleanKey("sequence_parallel", &P::sequence_parallel,
+                      "cut the residual stream over tp by rows"))
+      .Add(IntegerKey("zero", &P::zero, {.max = 1}, "1: optimizer state is sharded over dp"))
+      .Add(EnumKey("reduce_precision", &P::reduce_precision, kPrecisionNames,
+                   "of gradients between ranks; sums are fp32"))
+      .Add(NumberKey("bucket_mb", &P::bucket_mb, kPositive,
+                     "gradients reduced at a time, in units of 1e6 bytes"))
+      .Add(EnumKey("backend", &P::backend, kCommBackendNames, "of the communication"));
   SectionKeys("logging", &TrainConfig::logging, keys)
       .Add(IntegerKey("every", &LoggingSection::every, kFromOne, "steps between logged steps"));
 }

@@ -38,7 +38,9 @@ std::optional<RuleViolation> CheckModel(const TrainConfig& config) {
 }
 
 std::optional<RuleViolation> CheckBatches(const TrainConfig& config) {
-  if (config.train.global_batch % config.micro_batch() == 0) return std::nullopt;
+  if (config.train.micro_batch == 0 || config.train.global_batch % config.train.micro_batch == 0) {
+    return std::nullopt;
+  }
   return Violation(config, "train", "global_batch",
                    "must be a multiple of " + Said(config, "train", "micro_batch"));
 }
@@ -63,11 +65,31 @@ std::optional<RuleViolation> CheckDevice(const TrainConfig& config) {
   return Violation(config, "train", "device", *refusal);
 }
 
+// What the configuration may name and this version does not have.
+std::optional<RuleViolation> CheckParallel(const TrainConfig& config) {
+  const ParallelSection& p = config.parallel;
+  if (p.tp != 1) {
+    return Violation(config, "parallel", "tp", "this version trains with tp = 1 only");
+  }
+  if (p.sequence_parallel) {
+    return Violation(config, "parallel", "sequence_parallel", "it needs tp > 1; set it to false");
+  }
+  if (p.zero != 0) {
+    return Violation(config, "parallel", "zero",
+                     "this version keeps whole optimizer states; set it to 0");
+  }
+  if (p.backend == CommBackend::kNccl) {
+    return Violation(config, "parallel", "backend",
+                     R"(this build has no NCCL backend; set it to "mpi" or "auto")");
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<RuleViolation> FindRuleViolation(const TrainConfig& config) {
-  for (const auto check :
-       {CheckRequired, CheckModel, CheckBatches, CheckSchedule, CheckValidation, CheckDevice}) {
+  for (const auto check : {CheckRequired, CheckModel, CheckBatches, CheckSchedule, CheckValidation,
+                           CheckDevice, CheckParallel}) {
     if (auto violation = check(config)) return violation;
   }
   return std::nullopt;

@@ -29,29 +29,54 @@ bool Due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
 
 }  // namespace
 
-TrainRun::TrainRun(FileSystem& fs, const TrainConfig& config, const TrainRunOptions& options)
+TrainRun::TrainRun(FileSystem& fs, const TrainConfig& config, const TrainRunOptions& options,
+                   const Mesh& mesh)
     : fs_(fs),
       config_(config),
       options_(options),
+      mesh_(mesh),
       store_(fs, JoinPath(config.run.dir, "checkpoints")) {}
 
 // ---- set-up ----
 
 absl::Status TrainRun::SetUp() {
-  ASSIGN_OR_RETURN(context_, MakeContext(config_.train.device, config_.train.threads));
-  RETURN_IF_ERROR(OpenData());
-  model_ = std::make_unique<Model>(config_.model);
-  const MemoryPlan plan = PlanMemory(config_, *model_);
-  ASSIGN_OR_RETURN(ResumePlan resume, PlanResume(store_, options_.resume));
-  last_commit_ = resume.checkpoint;
-  notices_ = std::move(resume.notices);
+  Communicator& world = mesh_.world();
+  RETURN_IF_ERROR(world.Agree(OpenAll(), "opening data"));
+  const MemoryPlan plan = PlanMemory(config_, mesh_.shape(), *model_);
+  RETURN_IF_ERROR(FindResume());
   if (options_.dry_run) {
     PrintBanner(plan);
     return absl::OkStatus();
   }
-  RETURN_IF_ERROR(CheckMemory(plan));
-  RETURN_IF_ERROR(LoadValues());
+  RETURN_IF_ERROR(world.Agree(CheckMemory(plan), "taking memory"));
+  RETURN_IF_ERROR(world.Agree(LoadValues(), "loading values"));
   PrintBanner(plan);
+  return world.Agree(OpenOutput(), "opening the run's files");
+}
+
+absl::Status TrainRun::OpenAll() {
+  ASSIGN_OR_RETURN(context_, MakeContext(config_.train.device, options_.threads));
+  RETURN_IF_ERROR(OpenData());
+  model_ = std::make_unique<Model>(config_.model);
+  return absl::OkStatus();
+}
+
+// One rank looks, so that all continue from the same checkpoint whatever each one's file system shows.
+absl::Status TrainRun::FindResume() {
+  Communicator& world = mesh_.world();
+  absl::StatusOr<ResumePlan> plan = ResumePlan();
+  if (mesh_.is_first()) plan = PlanResume(store_, options_.resume);
+  RETURN_IF_ERROR(world.Agree(plan.status(), "looking for checkpoints"));
+  notices_ = std::move(plan->notices);
+  std::string path = plan->checkpoint ? plan->checkpoint->path : "";
+  world.BroadcastText(&path, 0, "the checkpoint to continue from");
+  if (!path.empty())
+    last_commit_ = CheckpointInfo{CheckpointStep(path.substr(path.rfind('/') + 1)), path};
+  return absl::OkStatus();
+}
+
+absl::Status TrainRun::OpenOutput() {
+  if (!mesh_.is_first()) return absl::OkStatus();
   RETURN_IF_ERROR(
       WriteTextAtomically(fs_, JoinPath(config_.run.dir, "config.toml"), ToToml(config_)));
   ASSIGN_OR_RETURN(MetricsWriter metrics,
@@ -82,12 +107,12 @@ absl::Status TrainRun::CheckMemory(const MemoryPlan& plan) const {
       "smaller "
       "model",
       plan.total() / 1e9, available / 1e9, plan.parameters / 1e9, plan.optimizer / 1e9,
-      plan.activations / 1e9, config_.micro_batch()));
+      plan.activations / 1e9, config_.micro_batch(mesh_.dp().size())));
 }
 
 absl::Status TrainRun::LoadValues() {
   model_->Allocate(config_.compute_dtype(), true);
-  trainer_ = std::make_unique<Trainer>(config_, *context_, *model_, *train_data_);
+  trainer_ = std::make_unique<Trainer>(config_, *context_, mesh_, *model_, *train_data_);
   if (last_commit_) {
     RETURN_IF_ERROR(Restore(*last_commit_));
   } else if (!config_.init_from.empty()) {
@@ -109,7 +134,7 @@ absl::Status TrainRun::Restore(const CheckpointInfo& checkpoint) {
                    ParseTrainCounters(reader.state_json(), checkpoint.path));
   RETURN_IF_ERROR(CheckUnchanged(saved, counters, config_, train_data_->fingerprint(), &notices_));
   RETURN_IF_ERROR(reader.Read(FullState(*model_, trainer_->optimizer())));
-  RETURN_IF_ERROR(SupersedeAfter(fs_, store_, checkpoint.step, &notices_));
+  if (mesh_.is_first()) RETURN_IF_ERROR(SupersedeAfter(fs_, store_, checkpoint.step, &notices_));
   trainer_->counters() = std::move(counters);
   return absl::OkStatus();
 }
@@ -119,6 +144,9 @@ void TrainRun::PrintBanner(const MemoryPlan& plan) const {
       StartBanner({.config = config_,
                    .model = *model_,
                    .device = context_->Description(),
+                   .mesh = mesh_.shape(),
+                   .launcher = options_.launcher,
+                   .backend = options_.backend,
                    .memory = plan,
                    .available_memory = AvailableMemory(),
                    .train_data = *train_data_,
@@ -136,20 +164,37 @@ absl::StatusOr<Verdict> TrainRun::Run() {
   progress_ = std::make_unique<Progress>(
       ProgressOptions{.first_step = first,
                       .total_steps = config_.train.steps,
-                      .flops_per_token = TrainingFlopsPerToken(config_.model)});
+                      .flops_per_token = TrainingFlopsPerToken(config_.model),
+                      .terminal = options_.launched ? std::optional(false) : std::nullopt});
   start_ = std::chrono::steady_clock::now();
   last_log_tokens_ = trainer_->counters().tokens;
-  std::optional<std::string> leave = ReasonToLeave();
-  while (!leave && trainer_->counters().step < config_.train.steps) {
-    ASSIGN_OR_RETURN(const StepReport report, trainer_->Step());
-    RETURN_IF_ERROR(AfterStep(report));
-    leave = ReasonToLeave();
+  absl::Status mine;
+  std::optional<std::string> leave;
+  while (true) {
+    const bool done = trainer_->counters().step == config_.train.steps;
+    if (mine.ok() && !done) mine = trainer_->ReadBatches();
+    ASSIGN_OR_RETURN(leave, Exchange(mine));
+    // Only when all ranks are known to be well: saving is one work of all.
+    if (SaveIsDue()) RETURN_IF_ERROR(Save());
+    if (done || leave) break;
+    mine = AfterStep(trainer_->Step());
   }
   const int64_t step = trainer_->counters().step;
   if (!last_commit_ || last_commit_->step != step) RETURN_IF_ERROR(Save());
   progress_->Finish();
   if (leave && step < config_.train.steps) return VerdictSoFar(ExitCode::kResubmit, *leave);
   return VerdictSoFar(ExitCode::kFinished, absl::StrCat("finished ", step, " steps"));
+}
+
+absl::StatusOr<std::optional<std::string>> TrainRun::Exchange(const absl::Status& mine) {
+  int32_t flags[] = {mine.ok() ? 0 : 1, signals_.received()};
+  mesh_.world().AllReduce({flags, DType::kI32, {2}}, ReduceOp::kMax, "start of a step");
+  if (flags[0] != 0) return mesh_.world().Agree(mine, "an error");
+  if (flags[1] != 0) return SignalName(flags[1]);
+  if (options_.stop_at > 0 && trainer_->counters().step >= options_.stop_at) {
+    return absl::StrCat("--stop-at ", options_.stop_at);
+  }
+  return std::nullopt;
 }
 
 absl::Status TrainRun::AfterStep(const StepReport& report) {
@@ -166,8 +211,13 @@ absl::Status TrainRun::AfterStep(const StepReport& report) {
     RETURN_IF_ERROR(LogStep(report, validation_loss));
   }
   if (counters.bad_steps_in_a_row >= config_.train.max_bad_steps) return TooManyBadSteps(report);
-  if (Due(config_.checkpoint.every, counters.step)) RETURN_IF_ERROR(Save());
   return absl::OkStatus();
+}
+
+bool TrainRun::SaveIsDue() const {
+  const int64_t step = trainer_->counters().step;
+  const bool saved = last_commit_ && last_commit_->step == step;
+  return step > 0 && !saved && Due(config_.checkpoint.every, step);
 }
 
 absl::StatusOr<std::optional<double>> TrainRun::ValidateIfDue() {
@@ -208,7 +258,7 @@ absl::Status TrainRun::LogStep(const StepReport& report, std::optional<double> v
   last_log_seconds_ = seconds;
   last_log_tokens_ = counters.tokens;
   progress_->Log(metrics);
-  return metrics_->Append(metrics);
+  return metrics_ ? metrics_->Append(metrics) : absl::OkStatus();
 }
 
 absl::Status TrainRun::TooManyBadSteps(const StepReport& report) const {
@@ -222,32 +272,28 @@ absl::Status TrainRun::TooManyBadSteps(const StepReport& report) const {
       "with --resume STEP"));
 }
 
-// The weights of a checkpoint are in it: where they first came from is nothing that it depends on.
+// The weights of a checkpoint are in it: where they first came from is nothing that it depends on. Every dp rank holds the
+// same state to the bit: the first one writes it.
 absl::Status TrainRun::Save() {
   const TrainCounters& counters = trainer_->counters();
   TrainConfig config = config_;
   config.init_from.clear();
   std::string warning;
-  ASSIGN_OR_RETURN(
-      const std::string path,
-      store_.Save({.step = counters.step,
-                   .tensors = FullState(*model_, trainer_->optimizer()),
-                   .state_json = ToJson(counters),
-                   .config_toml = ToToml(config)},
-                  {.keep = config_.checkpoint.keep, .keep_every = config_.checkpoint.keep_every},
-                  &warning));
-  last_commit_ = CheckpointInfo{counters.step, path};
-  progress_->Say("saved " + path);
+  absl::StatusOr<std::string> path = std::string();
+  if (mesh_.is_first()) {
+    path = store_.Save(
+        {.step = counters.step,
+         .tensors = FullState(*model_, trainer_->optimizer()),
+         .state_json = ToJson(counters),
+         .config_toml = ToToml(config)},
+        {.keep = config_.checkpoint.keep, .keep_every = config_.checkpoint.keep_every}, &warning);
+  }
+  RETURN_IF_ERROR(mesh_.world().Agree(path.status(), "saving"));
+  mesh_.world().BroadcastText(&*path, 0, "the path that was saved to");
+  last_commit_ = CheckpointInfo{counters.step, *path};
+  progress_->Say("saved " + *path);
   if (!warning.empty()) progress_->Say("warning: " + warning);
   return absl::OkStatus();
-}
-
-std::optional<std::string> TrainRun::ReasonToLeave() const {
-  if (signals_.received() != 0) return SignalName(signals_.received());
-  if (options_.stop_at > 0 && trainer_->counters().step >= options_.stop_at) {
-    return absl::StrCat("--stop-at ", options_.stop_at);
-  }
-  return std::nullopt;
 }
 
 Verdict TrainRun::VerdictSoFar(ExitCode code, const std::string& reason) const {

@@ -22,40 +22,55 @@ namespace entrain {
 
 struct TrainRunOptions {
   ResumePolicy resume;
+  int threads = 0;  // of this rank; 0: one a core
+  bool launched =
+      false;  // by mpirun or srun, which show every rank a terminal, whatever the output is
+  std::string launcher;  // "mpirun (OMPI_COMM_WORLD_SIZE=4)": for the banner
+  std::string backend;   // "mpi (Open MPI v4.1.4)"
   bool dry_run = false;
   int64_t stop_at = 0;  // save and leave after this step, as on a signal; 0: never
 };
 
 class TrainRun {
  public:
-  TrainRun(FileSystem& fs, const TrainConfig& config, const TrainRunOptions& options);
+  // `mesh` must outlive the run. Every rank makes one; all return the same status from SetUp and Run.
+  TrainRun(FileSystem& fs, const TrainConfig& config, const TrainRunOptions& options,
+           const Mesh& mesh);
 
   // Everything up to the first step: data, memory, model, values. Prints the banner. FailedPrecondition and the like are the
   // user's to mend.
   absl::Status SetUp();
-  // Steps until the end, a signal, or too many non-finite steps. An error leaves the last commit as it is.
+  // Steps until the end, a signal to any rank, or too many non-finite steps. An error leaves the last commit as it is.
   absl::StatusOr<Verdict> Run();
 
   // What is known of progress so far, for a verdict on an error.
   Verdict VerdictSoFar(ExitCode code, const std::string& reason) const;
 
  private:
+  absl::Status OpenAll();
   absl::Status OpenData();
+  absl::Status FindResume();
+  absl::Status OpenOutput();
   absl::Status CheckMemory(const MemoryPlan& plan) const;
   absl::Status LoadValues();
   absl::Status Restore(const CheckpointInfo& checkpoint);
   void PrintBanner(const MemoryPlan& plan) const;
 
+  // After a step. Its one collective, a validation, comes before anything that can fail on one rank alone: such an error waits
+  // for Exchange.
   absl::Status AfterStep(const StepReport& report);
+  bool SaveIsDue() const;
   absl::Status LogStep(const StepReport& report, std::optional<double> validation_loss);
   absl::StatusOr<std::optional<double>> ValidateIfDue();
   absl::Status TooManyBadSteps(const StepReport& report) const;
   absl::Status Save();
-  std::optional<std::string> ReasonToLeave() const;
+  // The worst of the ranks' statuses and, if all are well, why to leave, if at all: the same on every rank.
+  absl::StatusOr<std::optional<std::string>> Exchange(const absl::Status& mine);
 
   FileSystem& fs_;
   TrainConfig config_;
   TrainRunOptions options_;
+  const Mesh& mesh_;
   std::unique_ptr<Context> context_;
   std::optional<TokenDataset> train_data_;
   std::optional<TokenDataset> validation_data_;

@@ -11,17 +11,17 @@ namespace {
 // Code, shared libraries, the matrix products' work space: measured (tests/bench/RESULTS.md).
 constexpr int64_t kProgramBytes = int64_t{32} << 20;
 
-ActivationLayout TrainingLayout(const TrainConfig& config) {
-  return {.batch = config.micro_batch(),
+ActivationLayout TrainingLayout(const TrainConfig& config, int dp) {
+  return {.batch = config.micro_batch(dp),
           .positions = config.model.context,
           .compute = config.compute_dtype(),
           .training = true,
           .recompute = config.train.recompute};
 }
 
-int64_t ActivationBytes(const TrainConfig& config, const Model& model) {
+int64_t ActivationBytes(const TrainConfig& config, int dp, const Model& model) {
   Arena measure;
-  model.transformer().AllocateActivations(measure, TrainingLayout(config));
+  model.transformer().AllocateActivations(measure, TrainingLayout(config, dp));
   return measure.peak_bytes();
 }
 
@@ -33,24 +33,39 @@ AdamWHyperparameters Hyperparameters(const OptimizerSection& optimizer) {
           .clip = optimizer.clip};
 }
 
+DType WireOf(const ParallelSection& parallel) {
+  return parallel.reduce_precision == Precision::kBf16 ? DType::kBf16 : DType::kF32;
+}
+
+int64_t BucketBytes(const ParallelSection& parallel) {
+  return static_cast<int64_t>(parallel.bucket_mb * 1e6);
+}
+
+TensorView ViewOf(std::vector<double>& values) {
+  return {values.data(), DType::kF64, {static_cast<int64_t>(values.size())}};
+}
+
 }  // namespace
 
-MemoryPlan PlanMemory(const TrainConfig& config, Model& model) {
+MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, Model& model) {
   return {.parameters = model.ParameterBytes(config.compute_dtype(), true),
           .optimizer = AdamWOptimizer::BytesNeeded(model.params()),
           .factors = model.FactorBytes(config.compute_dtype()),
-          .activations = ActivationBytes(config, model),
+          .activations = ActivationBytes(config, mesh.dp, model),
+          .wire = GradientBuckets::BytesNeeded(model.params(), mesh.dp, WireOf(config.parallel)),
           .program = kProgramBytes};
 }
 
-Trainer::Trainer(const TrainConfig& config, Context& context, Model& model,
+Trainer::Trainer(const TrainConfig& config, Context& context, const Mesh& mesh, Model& model,
                  const TokenDataset& data)
     : config_(config),
       context_(context),
+      mesh_(mesh),
       model_(model),
       data_(data),
       optimizer_(model.params(), Hyperparameters(config.optimizer)),
-      arena_(ActivationBytes(config, model)) {
+      buckets_(model.params(), mesh.dp(), BucketBytes(config.parallel), WireOf(config.parallel)),
+      arena_(ActivationBytes(config, mesh.dp().size(), model)) {
   counters_.seed = config.train.seed;
   counters_.global_batch = config.train.global_batch;
   counters_.shuffle = config.data.shuffle;
@@ -66,15 +81,31 @@ void Trainer::Start() {
   model_.params().RefreshCompute(context_);
   const BatchSampler sampler(config_.train.seed, data_.num_sequences(), config_.train.global_batch,
                              config_.data.shuffle);
+  const Communicator& dp = mesh_.dp();
   loader_ = std::make_unique<BatchLoader>(data_, sampler, counters_.step,
-                                          config_.train.global_batch, config_.micro_batch());
+                                          BatchShare{.global_batch = config_.train.global_batch,
+                                                     .micro_batch = config_.micro_batch(dp.size()),
+                                                     .rank = dp.rank(),
+                                                     .ranks = dp.size()});
 }
 
-absl::StatusOr<StepReport> Trainer::Step() {
+absl::Status Trainer::ReadBatches() {
+  batches_.clear();
+  for (int64_t m = 0; m < config_.accumulation(mesh_.dp().size()); ++m) {
+    ASSIGN_OR_RETURN(Batch batch, loader_->Next());
+    batches_.push_back(std::move(batch));
+  }
+  return absl::OkStatus();
+}
+
+StepReport Trainer::Step() {
   Arena::Scope scope(arena_);
   Activations activations =
-      model_.transformer().AllocateActivations(arena_, TrainingLayout(config_));
-  ASSIGN_OR_RETURN(StepReport report, Accumulate(activations));
+      model_.transformer().AllocateActivations(arena_, TrainingLayout(config_, mesh_.dp().size()));
+  StepReport report;
+  Accumulate(activations, report);
+  buckets_.Finish(context_);
+  SumScalars(report);
   report.lr = LearningRate(config_.optimizer, config_.train.steps, counters_.step);
   report.grad_norm = optimizer_.GradientNorm(context_);
   report.applied = std::isfinite(report.total) && std::isfinite(report.grad_norm);
@@ -83,32 +114,30 @@ absl::StatusOr<StepReport> Trainer::Step() {
   return report;
 }
 
-absl::StatusOr<StepReport> Trainer::Accumulate(Activations& activations) {
-  StepReport report;
+void Trainer::Accumulate(Activations& activations, StepReport& report) {
+  const auto micro_steps = static_cast<int64_t>(batches_.size());
   report.entropy = EntropyStatistics(model_.config().layers, model_.config().heads);
-  EntropyRegularizer* regularizer = model_.regularizer();
   model_.transformer().BeginStep(context_, true);
-  if (regularizer != nullptr) regularizer->BeginStep(counters_.step, config_.accumulation());
-  for (int64_t m = 0; m < config_.accumulation(); ++m) {
-    RETURN_IF_ERROR(MicroStep(m > 0, activations, report));
+  if (EntropyRegularizer* regularizer = model_.regularizer()) {
+    regularizer->BeginStep(counters_.step, micro_steps * mesh_.dp().size());
   }
-  model_.transformer().EndStep(context_);
-  report.penalty = regularizer != nullptr ? regularizer->penalty() : 0.0;
-  report.total = report.loss;
-  if (regularizer != nullptr) report.total += regularizer->strength() * report.penalty;
-  return report;
+  buckets_.BeginStep();
+  for (int64_t m = 0; m < micro_steps; ++m) MicroStep(m, activations, report);
 }
 
-absl::Status Trainer::MicroStep(bool accumulate, Activations& activations, StepReport& report) {
-  ASSIGN_OR_RETURN(Batch batch, loader_->Next());
-  const Transformer::Tokens tokens = TokensOf(batch);
-  const double share = 1.0 / static_cast<double>(config_.accumulation());
+void Trainer::MicroStep(int64_t index, Activations& activations, StepReport& report) {
+  const bool accumulate = index > 0;
+  const bool last = index + 1 == static_cast<int64_t>(batches_.size());
+  const Transformer::Tokens tokens = TokensOf(batches_[static_cast<size_t>(index)]);
+  const double share = 1.0 / static_cast<double>(batches_.size() * mesh_.dp().size());
   report.loss +=
       share * model_.transformer().Forward(context_, tokens, share, accumulate, activations);
 
-  // The entropies of the whole micro-batch are known here, before any of them is regularised.
-  EntropyStatistics statistics(model_.config().layers, model_.config().heads);
-  statistics.Add(context_, activations.entropy);
+  // The entropies of the whole micro-step are known here, before any of them is regularised: summed over ranks, so that
+  // all see the same E, δ and gates.
+  EntropyStatistics mine(model_.config().layers, model_.config().heads);
+  mine.Add(context_, activations.entropy);
+  const EntropyStatistics statistics = SumOverRanks(mine, mesh_.dp());
   report.entropy.Merge(statistics);
   EntropyRegularizer* regularizer = model_.regularizer();
   Transformer::EntropyGradient gradient;
@@ -118,8 +147,39 @@ absl::Status Trainer::MicroStep(bool accumulate, Activations& activations, StepR
       return regularizer->RowGradient(context_, model_.params(), layer, entropy, buffer);
     };
   }
-  model_.transformer().Backward(context_, tokens, gradient, accumulate, activations);
-  return absl::OkStatus();
+  model_.transformer().Backward(context_, tokens, gradient, accumulate, activations,
+                                [&](int64_t layer) {
+                                  if (last) LayerComplete(layer);
+                                });
+}
+
+void Trainer::LayerComplete(int64_t layer) {
+  model_.transformer().EndStep(context_, layer);
+  const auto [begin, end] = model_.transformer().FlatRange(layer);
+  buckets_.Complete(context_, {begin, end});
+}
+
+// Means over ranks: of the loss this rank has its share already, of penalty and gates its own mean.
+void Trainer::SumScalars(StepReport& report) {
+  EntropyRegularizer* regularizer = model_.regularizer();
+  std::vector<double> scalars = {report.loss};
+  if (regularizer != nullptr) {
+    const double ranks = mesh_.dp().size();
+    for (const double measured : regularizer->Measured()) scalars.push_back(measured / ranks);
+  }
+  mesh_.dp().AllReduce(ViewOf(scalars), ReduceOp::kSum, "loss");
+  report.loss = scalars[0];
+  report.total = report.loss;
+  if (regularizer == nullptr) return;
+  regularizer->SetMeasured({scalars.begin() + 1, scalars.end()});
+  report.penalty = regularizer->penalty();
+  report.total += regularizer->strength() * report.penalty;
+}
+
+// The lowest rank that found a place.
+std::string Trainer::FirstNonFiniteOfAll(const std::string& mine) {
+  const absl::Status found = mine.empty() ? absl::OkStatus() : absl::DataLossError(mine);
+  return std::string(mesh_.world().Agree(found, "place of what is not finite").message());
 }
 
 void Trainer::Finish(Activations& activations, StepReport& report) {
@@ -129,7 +189,7 @@ void Trainer::Finish(Activations& activations, StepReport& report) {
   if (!report.applied) {
     ++counters_.bad_steps;
     ++counters_.bad_steps_in_a_row;
-    report.first_non_finite = FirstNonFinite(context_, model_, activations);
+    report.first_non_finite = FirstNonFiniteOfAll(FirstNonFinite(context_, model_, activations));
     return;
   }
   counters_.bad_steps_in_a_row = 0;
@@ -141,7 +201,8 @@ void Trainer::Finish(Activations& activations, StepReport& report) {
 }
 
 absl::StatusOr<Evaluation> Trainer::Validate(const TokenDataset& data, int64_t max_batches) {
-  return Evaluate(context_, model_, arena_, data, config_.micro_batch(), max_batches);
+  return Evaluate(context_, model_, arena_, data, config_.micro_batch(mesh_.dp().size()),
+                  max_batches, &mesh_.dp());
 }
 
 }  // namespace entrain

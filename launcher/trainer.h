@@ -5,12 +5,15 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "launcher/evaluator.h"
 #include "launcher/train_config.h"
 #include "launcher/train_state.h"
 #include "model/model.h"
 #include "parallel/adamw_optimizer.h"
+#include "parallel/gradient_buckets.h"
+#include "parallel/mesh.h"
 #include "runtime/data/batch_loader.h"
 
 namespace entrain {
@@ -21,11 +24,13 @@ struct MemoryPlan {
   int64_t optimizer = 0;    // moments
   int64_t factors = 0;      // built matrices of weight and spectral norm
   int64_t activations = 0;  // one micro-step; validation works in the same memory
+  int64_t wire = 0;         // gradients as they travel
   int64_t program = 0;      // code, libraries, their work space, prefetched batches
 
-  int64_t total() const { return parameters + optimizer + factors + activations + program; }
+  int64_t total() const { return parameters + optimizer + factors + activations + wire + program; }
 };
-MemoryPlan PlanMemory(const TrainConfig& config, Model& model);
+// Of one rank of the mesh.
+MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, Model& model);
 
 struct StepReport {
   double loss = 0.0;     // mean over the global batch, nats
@@ -41,13 +46,17 @@ struct StepReport {
 class Trainer {
  public:
   // Takes the memory; values start from the seed. All arguments must outlive the trainer but `config`, which is copied.
-  Trainer(const TrainConfig& config, Context& context, Model& model, const TokenDataset& data);
+  Trainer(const TrainConfig& config, Context& context, const Mesh& mesh, Model& model,
+          const TokenDataset& data);
 
   // To be called once before the first Step: after values and counters were loaded, or for a fresh start.
   void Start();
 
-  // One optimizer step over the global batch. An error is one of the data.
-  absl::StatusOr<StepReport> Step();
+  // Reads this rank's sequences of the next step. An error is one of the data, and of this rank alone: ranks must agree that
+  // all have theirs before any calls Step.
+  absl::Status ReadBatches();
+  // One optimizer step over the global batch: the same report on every rank, to the bit.
+  StepReport Step();
 
   // Mean loss over a validation set; training state is left as it is.
   absl::StatusOr<Evaluation> Validate(const TokenDataset& data, int64_t max_batches);
@@ -58,17 +67,26 @@ class Trainer {
   AdamWOptimizer& optimizer() { return optimizer_; }
 
  private:
-  absl::StatusOr<StepReport> Accumulate(Activations& activations);
-  absl::Status MicroStep(bool accumulate, Activations& activations, StepReport& report);
+  void Accumulate(Activations& activations, StepReport& report);
+  void MicroStep(int64_t index, Activations& activations, StepReport& report);
   void Finish(Activations& activations, StepReport& report);
+
+  // ---- over dp ----
+  // A layer's gradients are those of the whole step on this rank: their sum over ranks may begin.
+  void LayerComplete(int64_t layer);
+  void SumScalars(StepReport& report);
+  std::string FirstNonFiniteOfAll(const std::string& mine);
 
   TrainConfig config_;
   Context& context_;
+  const Mesh& mesh_;
   Model& model_;
   const TokenDataset& data_;
   AdamWOptimizer optimizer_;
+  GradientBuckets buckets_;
   Arena arena_;
   std::unique_ptr<BatchLoader> loader_;
+  std::vector<Batch> batches_;  // of the next step
   TrainCounters counters_;
 };
 

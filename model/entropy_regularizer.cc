@@ -52,9 +52,9 @@ double EntropyRegularizer::StrengthAt(int64_t step) const {
   return config_.strength * static_cast<double>(done) / static_cast<double>(config_.warmup_steps);
 }
 
-void EntropyRegularizer::BeginStep(int64_t step, int64_t accumulation) {
+void EntropyRegularizer::BeginStep(int64_t step, int64_t parts) {
   strength_ = StrengthAt(step);
-  accumulation_ = accumulation;
+  parts_ = parts;
   micro_steps_ = 0;
   penalty_sum_ = 0.0;
   gate_sum_.assign(gate_sum_.size(), 0.0);
@@ -127,7 +127,7 @@ std::vector<HeadPenalty> EntropyRegularizer::PenalizeRows(Context& context, cons
 
 TensorView EntropyRegularizer::RowGradient(Context& context, const ParamSet& params, int64_t layer,
                                            const TensorView& entropy, const TensorView& buffer) {
-  const int64_t rows = entropy.dim(0) * entropy.dim(2) * accumulation_;
+  const int64_t rows = entropy.dim(0) * entropy.dim(2) * parts_;
   const double scale = 2.0 * strength_ / static_cast<double>(layers_ * heads_ * rows);
   std::vector<HeadPenalty> sums(static_cast<size_t>(heads_));
   if (config_.granularity == Granularity::kQuery) {
@@ -165,6 +165,18 @@ void EntropyRegularizer::EndStep(const EntropyStatistics& statistics) {
     }
   }
   has_previous_ = true;
+}
+
+std::vector<double> EntropyRegularizer::Measured() const {
+  std::vector<double> measured = {penalty_sum_};
+  measured.insert(measured.end(), gate_sum_.begin(), gate_sum_.end());
+  return measured;
+}
+
+void EntropyRegularizer::SetMeasured(const std::vector<double>& measured) {
+  CHECK_EQ(measured.size(), 1 + gate_sum_.size());
+  penalty_sum_ = measured[0];
+  gate_sum_.assign(measured.begin() + 1, measured.end());
 }
 
 double EntropyRegularizer::Gate(int64_t layer, int64_t head) const {

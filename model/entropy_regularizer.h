@@ -25,8 +25,9 @@ class EntropyRegularizer {
   // λ of a step (from 0): 0 before start_step, then linear over warmup_steps, then `strength`.
   double StrengthAt(int64_t step) const;
 
-  // A training step: `accumulation` micro-steps of equal size follow.
-  void BeginStep(int64_t step, int64_t accumulation);
+  // A training step, whose rows come in `parts` equal parts: the micro-steps of every dp rank. Gradients of rows and
+  // thresholds are this part's share: summed over parts, each is there exactly once.
+  void BeginStep(int64_t step, int64_t parts);
   // One micro-step, between forward and backward: entropy f32 [L, B, H, T] and its statistics (over every sequence of the
   // micro-step, also those of other ranks). Sets the gates and δ that RowGradient uses.
   void Measure(Context& context, const ParamSet& params, const TensorView& entropy,
@@ -42,6 +43,9 @@ class EntropyRegularizer {
   double penalty() const {
     return penalty_sum_ / static_cast<double>(micro_steps_ > 0 ? micro_steps_ : 1);
   }
+  // The step's penalty and gates over this rank's rows, [1 + L·H] f64, and back: to be averaged over dp.
+  std::vector<double> Measured() const;
+  void SetMeasured(const std::vector<double>& measured);
   double strength() const { return strength_; }
   // Share of the step's rows (query) or micro-steps (head) with an open gate.
   double Gate(int64_t layer, int64_t head) const;
@@ -51,6 +55,12 @@ class EntropyRegularizer {
   void BeginEvaluation();
   void AddEvaluation(Context& context, const ParamSet& params, const TensorView& entropy);
   double EvaluationPenalty(const ParamSet& params, const EntropyStatistics& statistics) const;
+  // Penalty and number of rows so far, and back: to be summed over ranks that each evaluated a part.
+  std::vector<double> EvaluationSums() const { return {evaluation_sum_, evaluation_rows_}; }
+  void SetEvaluationSums(const std::vector<double>& sums) {
+    evaluation_sum_ = sums[0];
+    evaluation_rows_ = sums[1];
+  }
 
   // Previous step's E [L·H], f32; empty before the first step. A listed piece of training state.
   std::vector<float>& previous_entropy() { return previous_entropy_; }
@@ -83,7 +93,7 @@ class EntropyRegularizer {
   std::vector<ParamId> thresholds_;
 
   double strength_ = 0.0;
-  int64_t accumulation_ = 1;
+  int64_t parts_ = 1;
   int64_t micro_steps_ = 0;
   double penalty_sum_ = 0.0;
   std::vector<double> gate_sum_;        // [L·H]

@@ -69,6 +69,36 @@ void EntropyStatistics::Merge(const EntropyStatistics& other) {
   }
 }
 
+std::vector<double> EntropyStatistics::Sums() const {
+  std::vector<double> sums = {static_cast<double>(rows_)};
+  for (const HeadMoments& head : moments_) {
+    sums.push_back(head.sum);
+    sums.push_back(head.sum_of_squares);
+  }
+  return sums;
+}
+
+std::vector<float> EntropyStatistics::Extremes() const {
+  std::vector<float> extremes;
+  for (const HeadMoments& head : moments_) {
+    extremes.push_back(-head.min);
+    extremes.push_back(head.max);
+  }
+  return extremes;
+}
+
+void EntropyStatistics::Set(const std::vector<double>& sums, const std::vector<float>& extremes) {
+  CHECK_EQ(sums.size(), 1 + 2 * moments_.size());
+  CHECK_EQ(extremes.size(), 2 * moments_.size());
+  rows_ = static_cast<int64_t>(sums[0]);
+  for (size_t i = 0; i < moments_.size(); ++i) {
+    moments_[i] = {.sum = sums[1 + 2 * i],
+                   .sum_of_squares = sums[2 + 2 * i],
+                   .min = -extremes[2 * i],
+                   .max = extremes[2 * i + 1]};
+  }
+}
+
 double EntropyStatistics::StandardDeviation(int64_t layer, int64_t head) const {
   const double mean = Mean(layer, head);
   return std::sqrt(std::max(0.0, At(layer, head).sum_of_squares / Count() - mean * mean));

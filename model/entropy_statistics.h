@@ -36,6 +36,12 @@ class EntropyStatistics {
   // Adds another set's rows. Adding in a fixed order gives the same bits again.
   void Merge(const EntropyStatistics& other);
 
+  // As flat vectors, so that sets can be reduced over ranks: sums f64 [1 + 2·L·H] (rows, then Σ H and Σ H² of each head) by
+  // addition; extremes f32 [2·L·H] (−min and max of each head) by maximum.
+  std::vector<double> Sums() const;
+  std::vector<float> Extremes() const;
+  void Set(const std::vector<double>& sums, const std::vector<float>& extremes);
+
   int64_t layers() const { return layers_; }
   int64_t heads() const { return heads_; }
   int64_t rows() const { return rows_; }  // of each head

@@ -4,9 +4,17 @@
 
 namespace entrain {
 
-Model::Model(const ModelConfig& config) : transformer_(config, params_) {
-  if (config.entropy_regularizer) regularizer_.emplace(config, params_);
+namespace {
+
+std::optional<EntropyRegularizer> RegularizerOf(const ModelConfig& config, ParamSet& params) {
+  if (!config.entropy_regularizer) return std::nullopt;
+  return EntropyRegularizer(config, params);
 }
+
+}  // namespace
+
+Model::Model(const ModelConfig& config)
+    : regularizer_(RegularizerOf(config, params_)), transformer_(config, params_) {}
 
 int64_t Model::ParameterBytes(DType compute, bool training) const {
   return params_.BytesNeeded(compute, training);

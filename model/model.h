@@ -45,8 +45,10 @@ class Model {
 
  private:
   ParamSet params_;
-  Transformer transformer_;
+  // Before the transformer: thresholds get their last gradient with the first block's, as the embeddings do, and lie beside
+  // them.
   std::optional<EntropyRegularizer> regularizer_;
+  Transformer transformer_;
   DType compute_ = DType::kF32;
   Arena factors_;
 };

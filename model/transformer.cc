@@ -33,7 +33,11 @@ Transformer::Transformer(const ModelConfig& config, ParamSet& params)
     wpe_ = AddEmbedding(params, "transformer.wpe.weight", config.context, config.width, 0);
   }
   blocks_.reserve(static_cast<size_t>(config.layers));
-  for (int64_t l = 0; l < config.layers; ++l) blocks_.emplace_back(params, config, l);
+  for (int64_t l = 0; l < config.layers; ++l) {
+    first_param_.push_back(params.size());
+    blocks_.emplace_back(params, config, l);
+  }
+  first_param_.push_back(params.size());
   head_ = Head(params, config, wte_);
 }
 
@@ -98,8 +102,21 @@ void Transformer::BeginStep(Context& context, bool training) {
   for (Weight* weight : factored_weights()) weight->BeginStep(context, params_, training);
 }
 
+void Transformer::EndStep(Context& context, int64_t layer) {
+  Block& block = blocks_[static_cast<size_t>(layer)];
+  if (!block.has_ffn()) return;
+  for (Linear* linear : block.ffn().linears()) linear->weight().EndStep(context, params_);
+}
+
 void Transformer::EndStep(Context& context) {
-  for (Weight* weight : factored_weights()) weight->EndStep(context, params_);
+  for (int64_t l = 0; l < config_.layers; ++l) EndStep(context, l);
+}
+
+std::pair<int64_t, int64_t> Transformer::FlatRange(int64_t layer) const {
+  const int begin = first_param_[static_cast<size_t>(layer)];
+  const int end = first_param_[static_cast<size_t>(layer) + 1];
+  return {params_.offset({begin}),
+          end < params_.size() ? params_.offset({end}) : params_.flat_size()};
 }
 
 void Transformer::RunBlocks(Context& context, const TensorView& inputs, Activations& a,
@@ -129,8 +146,8 @@ double Transformer::Forward(Context& context, const Tokens& tokens, double loss_
 }
 
 void Transformer::Backward(Context& context, const Tokens& tokens,
-                           const EntropyGradient& entropy_gradient, bool accumulate,
-                           Activations& a) const {
+                           const EntropyGradient& entropy_gradient, bool accumulate, Activations& a,
+                           const std::function<void(int64_t layer)>& after_layer) const {
   for (int64_t l = config_.layers - 1; l >= 0; --l) {
     const Block& block = blocks_[static_cast<size_t>(l)];
     if (a.layout.recompute) {
@@ -141,6 +158,7 @@ void Transformer::Backward(Context& context, const Tokens& tokens,
         entropy_gradient ? entropy_gradient(l, a.EntropyOf(l), a.entropy_gradient) : TensorView();
     block.Backward(context, params_, a.SavedOf(l), a.StreamInto(l), a.EntropyOf(l), g, a.gradient,
                    a.scratch, accumulate);
+    if (after_layer) after_layer(l);
   }
   const TensorView dwte = params_.gradient(wte_);
   // Tied, the head has written the embedding's gradient already; untied, this step's first micro-step starts it.

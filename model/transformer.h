@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model/block.h"
@@ -65,7 +66,8 @@ class Transformer {
 
   // Builds re-parameterised matrices. training: a step begins (carries the power iteration on).
   void BeginStep(Context& context, bool training);
-  // Chains the gradients of re-parameterised matrices, after the last micro-step's backward.
+  // Chains the gradients of re-parameterised matrices, after the last micro-step's backward: of one layer, or of all.
+  void EndStep(Context& context, int64_t layer);
   void EndStep(Context& context);
 
   struct Tokens {
@@ -83,9 +85,11 @@ class Transformer {
   // ∂L/∂H of a layer's rows, into a buffer f32 [B, H, T] or, when all zero, an empty view.
   using EntropyGradient =
       std::function<TensorView(int64_t layer, const TensorView& entropy, const TensorView& buffer)>;
-  // The rest of the backward. entropy_gradient may be empty.
+  // The rest of the backward. entropy_gradient may be empty. after_layer, if any, is called when a block's gradients are
+  // those of the micro-step, from the last block to the first.
   void Backward(Context& context, const Tokens& tokens, const EntropyGradient& entropy_gradient,
-                bool accumulate, Activations& activations) const;
+                bool accumulate, Activations& activations,
+                const std::function<void(int64_t layer)>& after_layer = {}) const;
 
   // Embedding and blocks, without the head. after_block, if any, is called when a layer's activations are complete (without
   // training the next layer overwrites them).
@@ -99,6 +103,9 @@ class Transformer {
   ParamId position_embedding() const { return wpe_; }
   TensorView PositionTable() const { return wpe_.valid() ? params_.compute(wpe_) : TensorView(); }
 
+  // Where a block's parameters lie in the flat buffers: [begin, end) elements, all of them and no others.
+  std::pair<int64_t, int64_t> FlatRange(int64_t layer) const;
+
   // Every matrix that may be re-parameterised.
   std::vector<Weight*> factored_weights();
   std::vector<const Weight*> factored_weights() const;
@@ -109,6 +116,7 @@ class Transformer {
   ParamId wte_;
   ParamId wpe_;
   std::vector<Block> blocks_;
+  std::vector<int> first_param_;  // of each block, and one beyond the last
   Head head_;
 };
 

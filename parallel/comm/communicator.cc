@@ -48,6 +48,17 @@ void Communicator::Barrier(std::string_view what) {
   AllReduce({&nothing, DType::kI32, {1}}, ReduceOp::kMax, what);
 }
 
+void Communicator::BroadcastText(std::string* text, int root, std::string_view what) {
+  auto length = static_cast<int32_t>(text->size());
+  Broadcast({&length, DType::kI32, {1}}, root, what);
+  // Whole words: the contract knows no bytes.
+  std::vector<int32_t> words(static_cast<size_t>(length) / sizeof(int32_t) + 1);
+  auto* bytes = reinterpret_cast<char*>(words.data());
+  if (rank() == root) std::copy(text->begin(), text->end(), bytes);
+  Broadcast({words.data(), DType::kI32, {static_cast<int64_t>(words.size())}}, root, what);
+  text->assign(bytes, static_cast<size_t>(length));
+}
+
 absl::Status Communicator::Agree(const absl::Status& mine, std::string_view what) {
   std::vector<int32_t> codes(static_cast<size_t>(size()));
   codes[static_cast<size_t>(rank())] = static_cast<int32_t>(mine.code());
@@ -60,14 +71,7 @@ absl::Status Communicator::Agree(const absl::Status& mine, std::string_view what
   const int from = static_cast<int>(worst - codes.begin());
 
   std::string message(mine.message());
-  auto length = static_cast<int32_t>(message.size());
-  Broadcast({&length, DType::kI32, {1}}, from, what);
-  // Whole words: the contract knows no bytes.
-  std::vector<int32_t> words(static_cast<size_t>(length) / sizeof(int32_t) + 1);
-  if (rank() == from)
-    std::copy(message.begin(), message.end(), reinterpret_cast<char*>(words.data()));
-  Broadcast({words.data(), DType::kI32, {static_cast<int64_t>(words.size())}}, from, what);
-  message.assign(reinterpret_cast<const char*>(words.data()), static_cast<size_t>(length));
+  BroadcastText(&message, from, what);
   return {code, absl::StrCat(message, " (rank ", from, ")")};
 }
 

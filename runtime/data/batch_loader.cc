@@ -19,12 +19,11 @@ constexpr size_t kBatchesAhead = 4;
 class BatchLoader::Impl {
  public:
   Impl(const TokenDataset& dataset, const BatchSampler& sampler, int64_t first_step,
-       int64_t global_batch, int64_t micro_batch)
+       const BatchShare& share)
       : dataset_(dataset),
         sampler_(sampler),
         first_step_(first_step),
-        global_batch_(global_batch),
-        micro_batch_(micro_batch),
+        share_(share),
         thread_([this] { ReadAhead(); }) {}
 
   ~Impl() {
@@ -53,10 +52,11 @@ class BatchLoader::Impl {
 
  private:
   void ReadAhead() {
-    const int64_t per_step = global_batch_ / micro_batch_;
+    const int64_t per_step = share_.micro_steps();
     for (int64_t i = 0;; ++i) {
+      const int64_t part = (i % per_step) * share_.ranks + share_.rank;
       absl::StatusOr<Batch> batch =
-          ReadBatch(first_step_ + i / per_step, (i % per_step) * micro_batch_);
+          ReadBatch(first_step_ + i / per_step, part * share_.micro_batch);
       const bool failed = !batch.ok();
       if (!Deliver(std::move(batch)) || failed) return;
     }
@@ -64,10 +64,11 @@ class BatchLoader::Impl {
 
   absl::StatusOr<Batch> ReadBatch(int64_t step, int64_t first_position) const {
     const int64_t length = dataset_.sequence_length();
-    Batch batch{.batch_size = micro_batch_, .sequence_length = length, .inputs = {}, .targets = {}};
-    batch.inputs.resize(static_cast<size_t>(micro_batch_ * length));
-    batch.targets.resize(static_cast<size_t>(micro_batch_ * length));
-    for (int64_t row = 0; row < micro_batch_; ++row) {
+    const int64_t rows = share_.micro_batch;
+    Batch batch{.batch_size = rows, .sequence_length = length, .inputs = {}, .targets = {}};
+    batch.inputs.resize(static_cast<size_t>(rows * length));
+    batch.targets.resize(static_cast<size_t>(rows * length));
+    for (int64_t row = 0; row < rows; ++row) {
       const int64_t sequence = sampler_.SequenceIndex(step, first_position + row);
       RETURN_IF_ERROR(dataset_.Read(sequence, batch.inputs.data() + row * length,
                                     batch.targets.data() + row * length));
@@ -90,8 +91,7 @@ class BatchLoader::Impl {
   const TokenDataset& dataset_;
   const BatchSampler sampler_;
   const int64_t first_step_;
-  const int64_t global_batch_;
-  const int64_t micro_batch_;
+  const BatchShare share_;
 
   std::mutex mutex_;
   std::condition_variable space_;
@@ -102,12 +102,14 @@ class BatchLoader::Impl {
 };
 
 BatchLoader::BatchLoader(const TokenDataset& dataset, const BatchSampler& sampler,
-                         int64_t first_step, int64_t global_batch, int64_t micro_batch) {
+                         int64_t first_step, const BatchShare& share) {
   CHECK_GE(first_step, 0);
-  CHECK_GE(micro_batch, 1);
-  CHECK_EQ(global_batch % micro_batch, 0) << global_batch << " over " << micro_batch;
+  CHECK_GE(share.micro_batch, 1);
+  CHECK(0 <= share.rank && share.rank < share.ranks) << share.rank << " of " << share.ranks;
+  CHECK_EQ(share.global_batch % (share.micro_batch * share.ranks), 0)
+      << share.global_batch << " over " << share.micro_batch << " x " << share.ranks;
   CHECK_EQ(sampler.num_sequences(), dataset.num_sequences());
-  impl_ = std::make_unique<Impl>(dataset, sampler, first_step, global_batch, micro_batch);
+  impl_ = std::make_unique<Impl>(dataset, sampler, first_step, share);
 }
 
 BatchLoader::~BatchLoader() = default;

@@ -19,13 +19,24 @@ struct Batch {
   std::vector<int32_t> targets;  // the same, one token further
 };
 
-// Serves, in order, the micro-batches of steps first_step, first_step + 1, ...: micro-step m of a
-// step holds positions [m·micro_batch, (m+1)·micro_batch) of the global batch, `global_batch /
-// micro_batch` of them a step. `dataset` must outlive the loader.
+// What one of `ranks` ranks reads of every global batch, `micro_batch` sequences at a time: of
+// micro-step m the positions from (m·ranks + rank)·micro_batch on. So a micro-step is the same set of
+// sequences for any number of ranks with the same micro_batch · ranks.
+struct BatchShare {
+  int64_t global_batch = 1;  // a multiple of micro_batch · ranks
+  int64_t micro_batch = 1;
+  int rank = 0;
+  int ranks = 1;
+
+  int64_t micro_steps() const { return global_batch / (micro_batch * ranks); }
+};
+
+// Serves, in order, this rank's micro-batches of steps first_step, first_step + 1, ... `dataset` must
+// outlive the loader.
 class BatchLoader {
  public:
   BatchLoader(const TokenDataset& dataset, const BatchSampler& sampler, int64_t first_step,
-              int64_t global_batch, int64_t micro_batch);
+              const BatchShare& share);
   ~BatchLoader();
   BatchLoader(const BatchLoader&) = delete;
   BatchLoader& operator=(const BatchLoader&) = delete;

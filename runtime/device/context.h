@@ -19,6 +19,8 @@ class Context {
  public:
   // A CPU context. num_threads = 0: one for each core this process may run on.
   static absl::StatusOr<std::unique_ptr<Context>> CreateCpu(int num_threads);
+  // Cores in this process's affinity mask, which a launcher, a container or a batch system may have narrowed.
+  static int AllowedCores();
 
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;

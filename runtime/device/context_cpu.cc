@@ -14,13 +14,6 @@ namespace {
 
 constexpr int kMaxThreads = 1024;
 
-// Cores in this process's affinity mask, which a container or a batch system may have narrowed.
-int AllowedCores() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-  return CPU_COUNT(&set);
-}
-
 std::string CpuModelName() {
   std::ifstream file("/proc/cpuinfo");
   for (std::string line; std::getline(file, line);) {
@@ -50,6 +43,12 @@ absl::Status CheckInstructionSet() {
 }
 
 }  // namespace
+
+int Context::AllowedCores() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
+  return CPU_COUNT(&set);
+}
 
 absl::StatusOr<std::unique_ptr<Context>> Context::CreateCpu(int num_threads) {
   RETURN_IF_ERROR(CheckInstructionSet());

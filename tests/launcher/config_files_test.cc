@@ -72,7 +72,7 @@ TEST(RunConfigFilesTest, CodeparrotHasEgasHyperparameters) {
   EXPECT_EQ(config.model.entropy_regularizer->strength, 0.164);
   EXPECT_EQ(config.model.entropy_regularizer->margin, 0.20);
   EXPECT_EQ(config.train.steps * config.train.global_batch * config.model.context, 2097152000);
-  EXPECT_EQ(config.accumulation(), 4);
+  EXPECT_EQ(config.accumulation(1), 4);
   EXPECT_EQ(config.optimizer.lr, 1e-3);
   EXPECT_EQ(config.optimizer.warmup_steps, config.train.steps / 20);
   EXPECT_EQ(config.optimizer.schedule, Schedule::kLinear);

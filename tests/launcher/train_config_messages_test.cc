@@ -35,11 +35,11 @@ INSTANTIATE_TEST_SUITE_P(
             "[trian]\nsteps = 1\n",
             "run.toml:1:2: unknown section [trian], did you mean 'train'? Sections: run, model, "
             "model.entropy_regularizer, data, train, optimizer, checkpoint, validation, "
-            "logging"},
+            "parallel, logging"},
         MessageCase{"[cluster.nodes]\n",
                     "run.toml:1:2: unknown section [cluster]; sections: run, model, "
                     "model.entropy_regularizer, data, train, optimizer, checkpoint, validation, "
-                    "logging"},
+                    "parallel, logging"},
         MessageCase{
             "[checkpoint]\nkeap = 3\n",
             "run.toml:2:1: unknown key 'keap' in [checkpoint], did you mean 'keep'? Keys of "

@@ -146,7 +146,7 @@ every = 8
   EXPECT_FALSE(config.data.shuffle);
   EXPECT_EQ(config.train.steps, 9);
   EXPECT_EQ(config.train.global_batch, 12);
-  EXPECT_EQ(config.accumulation(), 3);
+  EXPECT_EQ(config.accumulation(1), 3);
   EXPECT_EQ(config.train.seed, 9223372036854775807U);
   EXPECT_EQ(config.compute_dtype(), DType::kBf16);
   EXPECT_EQ(config.train.device, DeviceChoice::kCpu);
@@ -242,8 +242,8 @@ TEST(TrainConfigTest, LaterOverridesWin) {
 
 TEST(TrainConfigTest, MicroBatchOfZeroIsTheGlobalBatch) {
   const TrainConfig config = Parse("[train]\nglobal_batch = 6\n");
-  EXPECT_EQ(config.micro_batch(), 6);
-  EXPECT_EQ(config.accumulation(), 1);
+  EXPECT_EQ(config.micro_batch(1), 6);
+  EXPECT_EQ(config.accumulation(1), 1);
 }
 
 TEST(TrainConfigTest, WrittenTextReadsBackTheSameForEveryPreset) {

@@ -24,6 +24,7 @@ class RunningProcess {
   RunningProcess& operator=(const RunningProcess&) = delete;
   ~RunningProcess();
 
+  pid_t pid() const { return child_; }
   void Signal(int signal) const;
   ProcessResult Wait();
 

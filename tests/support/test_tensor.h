@@ -54,6 +54,8 @@ class TestTensor {
         return static_cast<float>(*reinterpret_cast<const Bf16*>(from));
       case DType::kI32:
         return *reinterpret_cast<const int32_t*>(from);
+      case DType::kF64:
+        return *reinterpret_cast<const double*>(from);
     }
     return 0.0;
   }
@@ -68,6 +70,9 @@ class TestTensor {
         break;
       case DType::kI32:
         *reinterpret_cast<int32_t*>(to) = static_cast<int32_t>(value);
+        break;
+      case DType::kF64:
+        *reinterpret_cast<double*>(to) = value;
         break;
     }
   }

@@ -33,7 +33,7 @@ class BatchLoaderTest : public ::testing::Test {
 TEST_F(BatchLoaderTest, ServesTheMicroBatchesOfTheSteps) {
   const TokenDataset dataset = Dataset(CountingTokens<uint16_t>(20 * 3 + 1), 3);
   const BatchSampler sampler(5, dataset.num_sequences(), 6, true);
-  BatchLoader loader(dataset, sampler, 7, 6, 2);
+  BatchLoader loader(dataset, sampler, 7, {.global_batch = 6, .micro_batch = 2});
   for (int64_t step = 7; step < 20; ++step) {
     for (int64_t micro = 0; micro < 3; ++micro) {
       const auto batch = loader.Next();
@@ -55,7 +55,7 @@ TEST_F(BatchLoaderTest, StopsAtAnyTime) {
   const TokenDataset dataset = Dataset(CountingTokens<uint16_t>(1000), 8);
   const BatchSampler sampler(5, dataset.num_sequences(), 4, true);
   for (int taken = 0; taken < 40; ++taken) {
-    BatchLoader loader(dataset, sampler, 0, 4, 4);
+    BatchLoader loader(dataset, sampler, 0, {.global_batch = 4, .micro_batch = 4});
     for (int i = 0; i < taken % 10; ++i) ASSERT_TRUE(loader.Next().ok());
     if (taken % 3 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
@@ -66,7 +66,7 @@ TEST_F(BatchLoaderTest, AnErrorComesAtTheBatchThatItHitAndStays) {
   tokens[13] = 20000;  // an input of sequence 6, the second of step 3
   const TokenDataset dataset = Dataset(tokens, 2);
   const BatchSampler sampler(5, dataset.num_sequences(), 2, false);
-  BatchLoader loader(dataset, sampler, 0, 2, 1);
+  BatchLoader loader(dataset, sampler, 0, {.global_batch = 2, .micro_batch = 1});
   for (int i = 0; i < 6; ++i) ASSERT_TRUE(loader.Next().ok()) << i;
   for (int i = 0; i < 3; ++i) {
     const auto batch = loader.Next();
@@ -78,7 +78,7 @@ TEST_F(BatchLoaderTest, AnErrorComesAtTheBatchThatItHitAndStays) {
 TEST_F(BatchLoaderTest, RefusesBatchesThatDoNotDivide) {
   const TokenDataset dataset = Dataset(CountingTokens<uint16_t>(100), 2);
   const BatchSampler sampler(5, dataset.num_sequences(), 6, false);
-  EXPECT_DEATH(BatchLoader(dataset, sampler, 0, 6, 4), "6 over 4");
+  EXPECT_DEATH(BatchLoader(dataset, sampler, 0, {.global_batch = 6, .micro_batch = 4}), "6 over 4");
 }
 
 }  // namespace

@@ -1,0 +1,103 @@
+#include "launcher/process_group.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "parallel/comm/communicator_host.h"
+#include "parallel/comm/transport_local.h"
+
+namespace entrain {
+namespace {
+
+std::optional<int64_t> Number(const EnvironmentLookup& variable, const std::string& name) {
+  const std::optional<std::string> text = variable(name);
+  int64_t value = 0;
+  if (!text || !absl::SimpleAtoi(*text, &value)) return std::nullopt;
+  return value;
+}
+
+// Slurm's word on how many tasks there are, unless it has none.
+absl::Status CheckSlurm(const EnvironmentLookup& variable, int world) {
+  const std::optional<int64_t> tasks = Number(variable, "SLURM_NTASKS");
+  if (!tasks || *tasks == world) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("SLURM_NTASKS=", *tasks, ", but this world has ", world,
+                   world == 1 ? " rank" : " ranks", ": start it with srun --mpi=pmix or mpirun -n ",
+                   *tasks, ", or unset SLURM_NTASKS if a smaller world is meant"));
+}
+
+}  // namespace
+
+absl::StatusOr<LauncherFacts> FindLauncher(const EnvironmentLookup& variable) {
+  if (const auto size = Number(variable, "OMPI_COMM_WORLD_SIZE")) {
+    return LauncherFacts{"mpirun", *size, absl::StrCat("OMPI_COMM_WORLD_SIZE=", *size)};
+  }
+  const std::optional<int64_t> tasks = Number(variable, "SLURM_NTASKS");
+  if (variable("PMIX_RANK")) {
+    return LauncherFacts{"srun --mpi=pmix", tasks.value_or(0),
+                         tasks ? absl::StrCat("SLURM_NTASKS=", *tasks) : "PMIX_RANK"};
+  }
+  // A batch script sees SLURM_NTASKS too, but only a real step has a number.
+  if (Number(variable, "SLURM_STEP_ID") && tasks.value_or(1) > 1) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("srun started ", *tasks,
+                     " tasks without PMIx, and each would train alone: use srun --mpi=pmix"));
+  }
+  return LauncherFacts{};
+}
+
+bool SpeaksForAll(const EnvironmentLookup& variable) {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK"}) {
+    if (const auto rank = Number(variable, name)) return *rank == 0;
+  }
+  if (!Number(variable, "SLURM_STEP_ID")) return true;
+  return Number(variable, "SLURM_PROCID").value_or(0) == 0;
+}
+
+EnvironmentLookup ProcessEnvironment() {
+  return [](const std::string& variable) -> std::optional<std::string> {
+    const char* value = std::getenv(variable.c_str());
+    if (value == nullptr) return std::nullopt;
+    return value;
+  };
+}
+
+SourcedSize ProcessGroup::WorldSize() const {
+  return {world->size(), launcher.name.empty()
+                             ? "one process without a launcher"
+                             : absl::StrCat(launcher.name, " (", launcher.evidence, ")")};
+}
+
+absl::StatusOr<ProcessGroup> JoinProcessGroup() {
+  ProcessGroup group;
+  ASSIGN_OR_RETURN(group.launcher, FindLauncher(ProcessEnvironment()));
+  if (group.launcher.name.empty()) {
+    RETURN_IF_ERROR(CheckSlurm(ProcessEnvironment(), 1));
+    group.world = MakeHostCommunicator(std::move(MakeLocalTransports(1).front()));
+    group.backend = "none (one rank)";
+    return group;
+  }
+  ASSIGN_OR_RETURN(MpiWorld mpi, JoinMpiWorld());
+  const int size = mpi.transport->size();
+  const LauncherFacts& launcher = group.launcher;
+  if (launcher.ranks != 0 && launcher.ranks != size) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        launcher.name, " says ", launcher.evidence, ", but MPI (", mpi.library,
+        ") sees a world of ", size,
+        ": the program's MPI does not fit the launcher; use the launcher of the same MPI"));
+  }
+  RETURN_IF_ERROR(CheckSlurm(ProcessEnvironment(), size));
+  group.place = mpi.place;
+  group.backend = absl::StrCat("mpi (", mpi.library, ")");
+  group.world = MakeHostCommunicator(std::move(mpi.transport));
+  return group;
+}
+
+int ThreadsPerRank(int allowed_cores, int host_cores, int ranks_on_host) {
+  const bool shared = allowed_cores * ranks_on_host > host_cores;
+  return std::max(1, shared ? host_cores / ranks_on_host : allowed_cores);
+}
+
+}  // namespace entrain

@@ -1,0 +1,79 @@
+#include "parallel/gradient_buckets.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "runtime/base/check.h"
+#include "runtime/kernels/cast.h"
+
+namespace entrain {
+
+GradientBuckets::GradientBuckets(const ParamSet& params, Communicator& dp, int64_t bucket_bytes,
+                                 DType wire)
+    : params_(params),
+      dp_(dp),
+      wire_(wire),
+      wire_buffer_(BytesNeeded(params, dp.size(), wire)),
+      bucket_elements_(std::max<int64_t>(1, bucket_bytes / SizeOf(DType::kF32))) {
+  CHECK(wire == DType::kF32 || wire == DType::kBf16);
+  const int64_t size = params.flat_size();
+  for (int64_t begin = 0; begin < size && dp.size() > 1; begin += bucket_elements_) {
+    buckets_.push_back({.range = {begin, std::min(size, begin + bucket_elements_)}});
+  }
+}
+
+int64_t GradientBuckets::BytesNeeded(const ParamSet& params, int dp, DType wire) {
+  return dp > 1 && wire == DType::kBf16 ? params.flat_size() * SizeOf(wire) : 0;
+}
+
+void GradientBuckets::BeginStep() {
+  for (Bucket& bucket : buckets_) bucket.missing = bucket.range.size();
+}
+
+void GradientBuckets::Complete(Context& context, ElementRange range) {
+  if (buckets_.empty()) return;
+  const auto first = static_cast<size_t>(range.begin / bucket_elements_);
+  for (size_t i = first; i < buckets_.size() && buckets_[i].range.begin < range.end; ++i) {
+    Bucket& bucket = buckets_[i];
+    bucket.missing -=
+        std::min(range.end, bucket.range.end) - std::max(range.begin, bucket.range.begin);
+    CHECK_GE(bucket.missing, 0) << "gradients complete twice in a step";
+    if (bucket.missing == 0) Begin(context, bucket);
+  }
+  dp_.Poll();
+}
+
+void GradientBuckets::Begin(Context& context, Bucket& bucket) {
+  TensorView travels = Gradient(bucket.range);
+  if (wire_ != DType::kF32) {
+    travels = Wire(bucket.range);
+    Cast(context, Gradient(bucket.range), travels);
+  }
+  bucket.pending = dp_.StartAllReduce(travels, ReduceOp::kSum, "gradient bucket");
+}
+
+void GradientBuckets::Finish(Context& context) {
+  for (Bucket& bucket : buckets_) {
+    if (bucket.missing > 0) {
+      bucket.missing = 0;
+      Begin(context, bucket);
+    }
+  }
+  const auto start = std::chrono::steady_clock::now();
+  for (Bucket& bucket : buckets_) {
+    bucket.pending.Wait();
+    if (wire_ != DType::kF32) Cast(context, Wire(bucket.range), Gradient(bucket.range));
+  }
+  exposed_seconds_ =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+TensorView GradientBuckets::Gradient(const ElementRange& range) const {
+  return {params_.flat_gradient().data<float>() + range.begin, DType::kF32, {range.size()}};
+}
+
+TensorView GradientBuckets::Wire(const ElementRange& range) const {
+  return {static_cast<Bf16*>(wire_buffer_.data()) + range.begin, DType::kBf16, {range.size()}};
+}
+
+}  // namespace entrain

@@ -1,0 +1,55 @@
+// GradientBuckets: sums the gradients of a ParamSet over dp while the backward still runs.
+//
+// The flat gradient buffer is cut into buckets of equal size. A bucket's reduction begins as soon as its last gradient is
+// complete, and moves on whenever the communicator is polled. Sums are made in rank order, so every rank gets the same bits,
+// whatever the buckets.
+#ifndef ENTRAIN_PARALLEL_GRADIENT_BUCKETS_H_
+#define ENTRAIN_PARALLEL_GRADIENT_BUCKETS_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "parallel/comm/communicator.h"
+#include "parallel/param_set.h"
+
+namespace entrain {
+
+class GradientBuckets {
+ public:
+  // `wire`: what travels, f32 or bf16 (then summed in fp32 and rounded once more). params and dp must outlive this.
+  GradientBuckets(const ParamSet& params, Communicator& dp, int64_t bucket_bytes, DType wire);
+  // Memory for what travels in bf16.
+  static int64_t BytesNeeded(const ParamSet& params, int dp, DType wire);
+
+  // A step begins: nothing is complete.
+  void BeginStep();
+  // The gradients of these elements of the flat buffer are final. Each element once a step, in any order.
+  void Complete(Context& context, ElementRange range);
+  // Completes what is left and waits: then the flat gradient is the sum over dp.
+  void Finish(Context& context);
+
+  // Seconds of the step's reductions in which nobody waited for them, and those in which Finish did.
+  double exposed_seconds() const { return exposed_seconds_; }
+
+ private:
+  struct Bucket {
+    ElementRange range;
+    int64_t missing = 0;  // elements that are not complete
+    PendingCollective pending;
+  };
+  void Begin(Context& context, Bucket& bucket);
+  TensorView Gradient(const ElementRange& range) const;
+  TensorView Wire(const ElementRange& range) const;
+
+  const ParamSet& params_;
+  Communicator& dp_;
+  DType wire_;
+  Buffer wire_buffer_;
+  std::vector<Bucket> buckets_;
+  int64_t bucket_elements_;
+  double exposed_seconds_ = 0.0;
+};
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_PARALLEL_GRADIENT_BUCKETS_H_

@@ -1,0 +1,37 @@
+#include "parallel/mesh.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/check.h"
+
+namespace entrain {
+
+absl::StatusOr<MeshShape> ResolveMesh(const SourcedSize& world, const SourcedSize& dp,
+                                      const SourcedSize& tp) {
+  const int64_t rest = world.value / tp.value;
+  const int64_t want = dp.value == 0 ? rest : dp.value;
+  if (want >= 1 && want * tp.value == world.value) {
+    return MeshShape{.dp = static_cast<int>(want), .tp = static_cast<int>(tp.value)};
+  }
+  if (dp.value == 0) {
+    return absl::InvalidArgumentError(absl::StrCat("world ", world.value, " from ", world.source,
+                                                   " is not a multiple of tp ", tp.value, " from ",
+                                                   tp.source));
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("world ", world.value, " from ", world.source, " is not dp ", dp.value, " from ",
+                   dp.source, " x tp ", tp.value, " from ", tp.source, "; start ",
+                   dp.value * tp.value, " ranks, or leave parallel.dp out: it is then the rest"));
+}
+
+Mesh::Mesh(std::unique_ptr<Communicator> world, const MeshShape& shape)
+    : shape_(shape), world_(std::move(world)) {
+  CHECK_EQ(world_->size(), shape.world());
+  const int dp_rank = world_->rank() / shape.tp;
+  const int tp_rank = world_->rank() % shape.tp;
+  dp_ = world_->Split(tp_rank, dp_rank, "dp");
+  tp_ = world_->Split(dp_rank, tp_rank, "tp");
+}
+
+}  // namespace entrain

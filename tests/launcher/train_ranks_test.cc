@@ -1,0 +1,198 @@
+// entrain train under mpirun: the same course as alone, resuming, signals, lost ranks, one message.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "parallel/checkpoint.h"
+#include "tests/support/run_config.h"
+#include "tests/support/subprocess.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/variants.h"
+
+namespace entrain {
+namespace {
+
+using ::testing::HasSubstr;
+
+class TrainRanksTest : public ::testing::Test {
+ protected:
+  TrainRanksTest() {
+    setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+    setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    for (const Variant& variant : Variants()) {
+      if (variant.name == "ereg") config_ = SmallRun(folder_.path(), variant.config);
+    }
+    config_.train.steps = 12;
+    config_.logging.every = 1;
+  }
+
+  std::vector<std::string> Command(int ranks, const std::vector<std::string>& more) const {
+    std::vector<std::string> command;
+    if (ranks > 1) {
+      command = {ENTRAIN_MPIRUN, "--oversubscribe",    "--bind-to", "none",
+                 "-n",           std::to_string(ranks)};
+    }
+    command.insert(command.end(), {ENTRAIN_BINARY, "train", "--config",
+                                   WriteConfig(folder_.path(), "train.toml", config_)});
+    command.insert(command.end(), more.begin(), more.end());
+    return command;
+  }
+  ProcessResult Train(int ranks, const std::vector<std::string>& more = {}) const {
+    return RunProcess(Command(ranks, more));
+  }
+
+  // Sets the sequences of a micro-step of all ranks together.
+  void MicroStepOf(int64_t sequences, int ranks) { config_.train.micro_batch = sequences / ranks; }
+  void RunIn(const std::string& name) { config_.run.dir = folder_.path() + "/" + name; }
+
+  std::vector<nlohmann::json> Metrics() const {
+    std::vector<nlohmann::json> records;
+    std::ifstream file(config_.run.dir + "/metrics.jsonl");
+    for (std::string line; std::getline(file, line);) {
+      if (!file.eof()) records.push_back(nlohmann::json::parse(line));
+    }
+    return records;
+  }
+  nlohmann::json VerdictFile() const {
+    std::ifstream file(config_.run.dir + "/verdict.json");
+    return nlohmann::json::parse(file);
+  }
+  void WaitForStep(int64_t step) const {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(2);
+    while (std::chrono::steady_clock::now() < deadline) {
+      const auto records = Metrics();
+      if (!records.empty() && records.back()["step"] >= step) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    FAIL() << "step " << step << " did not come";
+  }
+
+  TemporaryFolder folder_;
+  TrainConfig config_;
+};
+
+// Processes whose parent is `parent`.
+std::vector<pid_t> ChildrenOf(pid_t parent) {
+  std::vector<pid_t> children;
+  const std::string pid = std::to_string(parent);
+  std::ifstream file("/proc/" + pid + "/task/" + pid + "/children");
+  for (pid_t child = 0; file >> child;) children.push_back(child);
+  return children;
+}
+
+TEST_F(TrainRanksTest, TwoRanksFollowOne) {
+  RunIn("one");
+  MicroStepOf(2, 1);
+  ASSERT_EQ(Train(1).code, 0);
+  const auto one = Metrics();
+  RunIn("two");
+  MicroStepOf(2, 2);
+  const ProcessResult result = Train(2);
+  ASSERT_EQ(result.code, 0) << result.error;
+  EXPECT_THAT(result.output, HasSubstr("2 ranks = dp 2 x tp 1, from mpirun"));
+  EXPECT_THAT(result.output, HasSubstr("communication mpi"));
+  const auto two = Metrics();
+  ASSERT_EQ(two.size(), one.size());
+  for (size_t i = 0; i < one.size(); ++i) {
+    const double loss = one[i]["loss"];
+    EXPECT_NEAR(two[i]["loss"], loss, 1e-5 * loss) << "step " << i + 1;
+    EXPECT_NEAR(two[i]["penalty"], one[i]["penalty"], 1e-5) << "step " << i + 1;
+  }
+}
+
+TEST_F(TrainRanksTest, ARestartContinuesToTheBitAndOnOtherRanksToRounding) {
+  MicroStepOf(4, 2);
+  RunIn("whole");
+  ASSERT_EQ(Train(2).code, 0);
+  const auto whole = CheckpointBytes(config_.run.dir, 12);
+  const auto course = Metrics();
+  RunIn("cut");
+  ASSERT_EQ(Train(2, {"--stop-at", "6"}).code, 75);
+  ASSERT_EQ(Train(2, {"--resume", "must"}).code, 0);
+  const auto cut = CheckpointBytes(config_.run.dir, 12);
+  ASSERT_EQ(cut.size(), whole.size());
+  for (size_t i = 0; i < cut.size(); ++i) {
+    EXPECT_TRUE(cut[i].first == "config.toml" || cut[i] == whole[i]) << cut[i].first;
+  }
+  RunIn("moved");
+  ASSERT_EQ(Train(2, {"--stop-at", "6"}).code, 75);
+  MicroStepOf(4, 1);
+  ASSERT_EQ(Train(1, {"--resume", "must"}).code, 0);
+  const auto moved = Metrics();
+  ASSERT_EQ(moved.size(), course.size());
+  for (size_t i = 0; i < course.size(); ++i) {
+    const double loss = course[i]["loss"];
+    EXPECT_NEAR(moved[i]["loss"], loss, 1e-5 * loss) << "step " << i + 1;
+  }
+}
+
+TEST_F(TrainRanksTest, OneRanksSignalIsEnough) {
+  config_.train.steps = 1000000;
+  RunningProcess process(Command(2, {}));
+  WaitForStep(3);
+  const std::vector<pid_t> ranks = ChildrenOf(process.pid());
+  ASSERT_EQ(ranks.size(), 2U);
+  kill(ranks.back(), SIGUSR1);
+  const ProcessResult result = process.Wait();
+  EXPECT_EQ(result.code, 75) << result.error;
+  EXPECT_EQ(VerdictFile()["code"], 75);
+  EXPECT_EQ(VerdictFile()["reason"], "SIGUSR1");
+  EXPECT_EQ(VerdictFile()["last_commit"], VerdictFile()["step"]);
+}
+
+TEST_F(TrainRanksTest, MpirunPassesItsSignalOn) {
+  config_.train.steps = 1000000;
+  RunningProcess process(Command(2, {}));
+  WaitForStep(3);
+  process.Signal(SIGUSR2);
+  EXPECT_EQ(process.Wait().code, 75);
+  EXPECT_EQ(VerdictFile()["reason"], "SIGUSR2");
+}
+
+TEST_F(TrainRanksTest, ALostRankEndsTheOthersAndLosesNoCheckpoint) {
+  config_.train.steps = 1000000;
+  config_.checkpoint.every = 2;
+  RunningProcess process(Command(2, {}));
+  WaitForStep(5);
+  const std::vector<pid_t> ranks = ChildrenOf(process.pid());
+  ASSERT_EQ(ranks.size(), 2U);
+  kill(ranks.back(), SIGKILL);
+  EXPECT_NE(process.Wait().code, 0);
+  const ProcessResult inspect = RunEntrain({"inspect", config_.run.dir});
+  EXPECT_EQ(inspect.code, 0) << inspect.error;
+}
+
+TEST_F(TrainRanksTest, AnErrorIsToldOnce) {
+  config_.train.global_batch = 4;
+  for (const auto& [more, message] : std::vector<std::pair<std::vector<std::string>, std::string>>{
+           {{"--set", "data.train=" + folder_.path() + "/gone.bin"}, "gone.bin"},
+           {{"--set", "parallel.dp=4"}, "world 2 from mpirun (OMPI_COMM_WORLD_SIZE=2) is not dp 4"},
+           {{"--set", "train.micro_batch=4"}, "train.global_batch = 4: must be a multiple of 8"},
+           {{"--resume", "must"}, "no checkpoint"}}) {
+    const ProcessResult result = Train(2, more);
+    EXPECT_EQ(result.code, 78) << result.error;
+    EXPECT_THAT(result.error, HasSubstr(message));
+    const size_t first = result.error.find("entrain: ");
+    ASSERT_NE(first, std::string::npos);
+    EXPECT_EQ(result.error.find("entrain: ", first + 1), std::string::npos) << result.error;
+  }
+}
+
+// Only the first rank writes: a full or missing folder is its error alone, and all leave.
+TEST_F(TrainRanksTest, AnErrorOfOneRankEndsAll) {
+  config_.run.dir = folder_.path() + "/tokens.bin/run";
+  const ProcessResult result = Train(2);
+  EXPECT_EQ(result.code, 78) << result.error;
+  EXPECT_THAT(result.error, HasSubstr("(rank 0)"));
+}
+
+}  // namespace
+}  // namespace entrain

@@ -1,0 +1,191 @@
+// The same run on any number of data-parallel ranks: same losses, entropies, gates and thresholds to rounding, and ranks
+// that are the same to the bit after every step.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "launcher/trainer.h"
+#include "tests/support/mesh_training.h"
+#include "tests/support/run_config.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/variants.h"
+
+namespace entrain {
+namespace {
+
+constexpr int64_t kGlobalBatch = 8;
+constexpr int64_t kMicroStep = 4;  // sequences of all ranks together
+
+TrainConfig RunOf(const std::string& folder, const ModelConfig& model) {
+  TrainConfig config = SmallRun(folder, model);
+  config.train.steps = 20;
+  config.train.global_batch = kGlobalBatch;
+  config.optimizer.lr = 1e-3;
+  return config;
+}
+
+std::vector<RankTrace> TrainOver(TrainConfig config, int dp, const WrapWorld& wrap = {}) {
+  config.train.micro_batch = kMicroStep / dp;
+  return TrainOnMesh(config, {.dp = dp}, wrap);
+}
+
+double Relative(double a, double b) { return std::abs(a - b) / std::max(std::abs(b), 1e-12); }
+
+double LargestDifference(const std::vector<double>& a, const std::vector<double>& b) {
+  double largest = a.size() == b.size() ? 0.0 : INFINITY;
+  for (size_t i = 0; i < a.size() && i < b.size(); ++i) {
+    largest = std::max(largest, std::abs(a[i] - b[i]));
+  }
+  return largest;
+}
+
+void ExpectSameCourse(const RankTrace& got, const RankTrace& want, double tolerance) {
+  ASSERT_EQ(got.size(), want.size());
+  for (size_t s = 0; s < want.size(); ++s) {
+    EXPECT_LE(Relative(got[s].loss, want[s].loss), tolerance) << "loss of step " << s + 1;
+    EXPECT_LE(std::abs(got[s].penalty - want[s].penalty), tolerance) << "penalty, step " << s + 1;
+    EXPECT_LE(Relative(got[s].grad_norm, want[s].grad_norm), 10 * tolerance) << "step " << s + 1;
+    EXPECT_LE(LargestDifference(got[s].entropy, want[s].entropy), tolerance) << "step " << s + 1;
+    EXPECT_LE(LargestDifference(got[s].thresholds, want[s].thresholds), tolerance) << s + 1;
+    EXPECT_LE(LargestDifference(got[s].gates, want[s].gates), 1e-9) << "step " << s + 1;
+  }
+}
+
+void ExpectSameBits(const std::vector<RankTrace>& ranks) {
+  for (size_t r = 1; r < ranks.size(); ++r) {
+    for (size_t s = 0; s < ranks[0].size(); ++s) {
+      EXPECT_TRUE(ranks[r][s].values == ranks[0][s].values) << "rank " << r << ", step " << s + 1;
+      EXPECT_EQ(ranks[r][s].loss, ranks[0][s].loss);
+      EXPECT_EQ(ranks[r][s].grad_norm, ranks[0][s].grad_norm);
+      EXPECT_EQ(ranks[r][s].gates, ranks[0][s].gates);
+    }
+  }
+}
+
+class TrainerMeshTest : public ::testing::TestWithParam<Variant> {};
+
+TEST_P(TrainerMeshTest, AnyNumberOfDataParallelRanksGivesTheSameCourse) {
+  TemporaryFolder folder(TemporaryFolder::FastPlace());
+  const TrainConfig config = RunOf(folder.path(), GetParam().config);
+  const std::vector<RankTrace> one = TrainOver(config, 1);
+  for (const int dp : {2, 4}) {
+    SCOPED_TRACE(testing::Message() << "dp " << dp);
+    const std::vector<RankTrace> many = TrainOver(config, dp);
+    ExpectSameCourse(many[0], one[0], 1e-5);
+    ExpectSameBits(many);
+  }
+}
+
+TEST_P(TrainerMeshTest, RanksStayTheSameInBf16) {
+  TemporaryFolder folder(TemporaryFolder::FastPlace());
+  TrainConfig config = RunOf(folder.path(), GetParam().config);
+  config.train.steps = 5;
+  config.train.precision = Precision::kBf16;
+  config.parallel.reduce_precision = Precision::kBf16;
+  config.parallel.bucket_mb = 0.002;
+  const std::vector<RankTrace> one = TrainOver(config, 1);
+  const std::vector<RankTrace> many = TrainOver(config, 2);
+  ExpectSameBits(many);
+  for (size_t s = 0; s < many[0].size(); ++s) {
+    EXPECT_LE(Relative(many[0][s].loss, one[0][s].loss), 1e-2) << "step " << s + 1;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, TrainerMeshTest, ::testing::ValuesIn(Variants()),
+                         [](const auto& info) { return info.param.name; });
+
+// ---- what the reduction of entropies is worth ----
+
+ModelConfig Ereg() {
+  for (const Variant& variant : Variants()) {
+    if (variant.name == "ereg") return variant.config;
+  }
+  return {};
+}
+
+// A world that leaves one collective out: each rank keeps its own.
+class WithoutOne final : public Communicator {
+ public:
+  WithoutOne(std::unique_ptr<Communicator> inner, std::string left_out)
+      : inner_(std::move(inner)), left_out_(std::move(left_out)) {}
+
+  const std::string& name() const override { return inner_->name(); }
+  int rank() const override { return inner_->rank(); }
+  int size() const override { return inner_->size(); }
+  PendingCollective StartAllReduce(const TensorView& x, ReduceOp op,
+                                   std::string_view what) override {
+    if (what == left_out_) return PendingCollective([] {});
+    return inner_->StartAllReduce(x, op, what);
+  }
+  PendingCollective StartReduceScatter(const TensorView& x, const std::vector<ElementRange>& ranges,
+                                       std::string_view what) override {
+    return inner_->StartReduceScatter(x, ranges, what);
+  }
+  PendingCollective StartAllGather(const TensorView& x, const std::vector<ElementRange>& ranges,
+                                   std::string_view what) override {
+    return inner_->StartAllGather(x, ranges, what);
+  }
+  void Broadcast(const TensorView& x, int root, std::string_view what) override {
+    inner_->Broadcast(x, root, what);
+  }
+  void Poll() override { inner_->Poll(); }
+  std::unique_ptr<Communicator> Split(int color, int key, const std::string& name) override {
+    return std::make_unique<WithoutOne>(inner_->Split(color, key, name), left_out_);
+  }
+
+ private:
+  std::unique_ptr<Communicator> inner_;
+  std::string left_out_;
+};
+
+// Every other pair of sequences is one token over and over: the two ranks' data differ in their entropies.
+void WriteUnlikeShards(const TrainConfig& config) {
+  const int64_t length = config.model.context;
+  std::vector<int32_t> tokens(static_cast<size_t>(30 * length + 1), 3);
+  for (int64_t i = 0; i < 30 * length; ++i) {
+    if (i / length / 2 % 2 == 0) tokens[static_cast<size_t>(i)] = static_cast<int32_t>(i * 31 % 43);
+  }
+  auto writer = TokenFileWriter::Create(FileSystem::Posix(), config.data.train);
+  ASSERT_TRUE(writer.ok());
+  ASSERT_TRUE((*writer)->Append(tokens.data(), static_cast<int64_t>(tokens.size())).ok());
+  ASSERT_TRUE((*writer)->Finish().ok());
+}
+
+TEST(EntropyOverRanksTest, WithoutTheReductionOfEntropiesRanksRegulariseDifferently) {
+  TemporaryFolder folder(TemporaryFolder::FastPlace());
+  TrainConfig config = RunOf(folder.path(), Ereg());
+  config.model.entropy_regularizer->strength = 2.0;
+  config.model.entropy_regularizer->margin = 0.05;
+  config.model.temperature_init = 0.01;
+  config.optimizer.lr = 4e-3;
+  config.data.shuffle = false;
+  WriteUnlikeShards(config);
+  const RankTrace one = TrainOver(config, 1)[0];
+  ExpectSameCourse(TrainOver(config, 2)[0], one, 1e-5);
+  const std::vector<RankTrace> broken =
+      TrainOver(config, 2, [](std::unique_ptr<Communicator> world) {
+        return std::make_unique<WithoutOne>(std::move(world), "entropy statistics");
+      });
+  EXPECT_NE(broken[0].back().entropy, broken[1].back().entropy);
+  EXPECT_GT(LargestDifference(broken[0].back().entropy, one.back().entropy), 1e-3);
+  EXPECT_GT(LargestDifference(broken[0].back().thresholds, one.back().thresholds), 1e-4);
+}
+
+TEST(EntropyOverRanksTest, StatisticsOfThePreviousStepDoNotDependOnAccumulation) {
+  TemporaryFolder folder(TemporaryFolder::FastPlace());
+  TrainConfig config = RunOf(folder.path(), Ereg());
+  config.model.entropy_regularizer->statistics = Statistics::kPreviousStep;
+  config.model.entropy_regularizer->strength = 2.0;
+  config.train.micro_batch = kGlobalBatch;
+  const RankTrace whole = TrainOnMesh(config, {})[0];
+  for (const int64_t accumulation : {2, 4}) {
+    config.train.micro_batch = kGlobalBatch / accumulation;
+    ExpectSameCourse(TrainOnMesh(config, {})[0], whole, 1e-5);
+  }
+  config.train.micro_batch = kGlobalBatch / 4;
+  ExpectSameCourse(TrainOnMesh(config, {.dp = 2})[0], whole, 1e-5);
+}
+
+}  // namespace
+}  // namespace entrain

@@ -1,0 +1,35 @@
+// Trains a configuration on a mesh whose ranks are threads of this process, and keeps what every rank saw.
+#ifndef ENTRAIN_TESTS_SUPPORT_MESH_TRAINING_H_
+#define ENTRAIN_TESTS_SUPPORT_MESH_TRAINING_H_
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "launcher/train_config.h"
+#include "parallel/mesh.h"
+
+namespace entrain {
+
+// One step as one rank saw it.
+struct StepTrace {
+  double loss = 0.0;
+  double penalty = 0.0;
+  double grad_norm = 0.0;
+  std::vector<double> entropy;     // E of each head, [L·H]
+  std::vector<double> gates;       // [L·H], empty without a regulariser
+  std::vector<double> thresholds;  // after the step, [L·H]
+  std::vector<float> values;       // every parameter after the step
+};
+using RankTrace = std::vector<StepTrace>;
+
+// Stands between a rank and its world: for tests that break something on purpose.
+using WrapWorld = std::function<std::unique_ptr<Communicator>(std::unique_ptr<Communicator>)>;
+
+// Runs config.train.steps steps on every rank of the mesh; element r is rank r's trace.
+std::vector<RankTrace> TrainOnMesh(const TrainConfig& config, const MeshShape& shape,
+                                   const WrapWorld& wrap = {});
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_TESTS_SUPPORT_MESH_TRAINING_H_
