@@ -1,5 +1,7 @@
 #include "launcher/entropy_table.h"
 
+#include <cmath>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
@@ -14,7 +16,7 @@ std::string BucketLines(const HeadTable& mean_entropy, int64_t context) {
   const double quarter = MaxCausalMeanEntropy(context) / 4.0;
   std::string text;
   for (size_t i = 0; i < shares.size(); ++i) {
-    const auto filled = static_cast<size_t>(shares[i] * kBarColumns + 0.5);
+    const auto filled = static_cast<size_t>(std::lround(shares[i] * kBarColumns));
     absl::StrAppendFormat(&text, "  %5.2f .. %5.2f  %3.0f %%  %s%s%s\n",
                           quarter * static_cast<double>(i), quarter * static_cast<double>(i + 1),
                           100.0 * shares[i], std::string(filled, '#'),

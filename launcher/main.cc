@@ -1,5 +1,6 @@
 // The program: parses the command line, runs one subcommand, prints its error once, maps it to an exit code.
 #include <cstdio>
+#include <exception>
 #include <string>
 
 #include "launcher/commands.h"
@@ -43,4 +44,12 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace entrain
 
-int main(int argc, char** argv) { return entrain::Main(argc, argv); }
+int main(int argc, char** argv) {
+  // Libraries' exceptions are caught where they are called; one that is not is a defect, and is told as such.
+  try {
+    return entrain::Main(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "entrain: unexpected error: %s\n", error.what());
+    return static_cast<int>(entrain::ExitCode::kFailed);
+  }
+}

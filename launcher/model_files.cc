@@ -1,5 +1,7 @@
 #include "launcher/model_files.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <set>
@@ -65,10 +67,14 @@ WeightPointer FactoredOwner(const std::vector<WeightPointer>& weights, const std
 
 // ---- reading ----
 
+// IEEE 754 binary16: 1 sign, 5 exponent (bias 15) and 10 fraction bits.
 float HalfToFloat(uint16_t bits) {
-  _Float16 half;
-  std::memcpy(&half, &bits, sizeof(half));
-  return static_cast<float>(half);
+  const int exponent = (bits >> 10) & 0x1f;
+  const int fraction = bits & 0x3ff;
+  const float sign = (bits & 0x8000) != 0 ? -1.0F : 1.0F;
+  if (exponent == 0x1f) return fraction == 0 ? sign * INFINITY : NAN;
+  const int implicit = exponent == 0 ? 0 : 0x400;
+  return sign * std::ldexp(static_cast<float>(implicit + fraction), std::max(exponent, 1) - 25);
 }
 
 // A tensor of the file as f32.
@@ -200,6 +206,7 @@ class WeightReader {
           used_.contains(entry.name) || Harmless(entry.name, model_.config().tie_word_embeddings);
       if (known) continue;
       std::vector<std::string> names;
+      names.reserve(static_cast<size_t>(model_.params().size()));
       for (int i = 0; i < model_.params().size(); ++i) {
         names.push_back(model_.params().spec({i}).name);
       }

@@ -29,13 +29,12 @@ bool Due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
 
 }  // namespace
 
-TrainRun::TrainRun(FileSystem& fs, const TrainConfig& config, const TrainRunOptions& options,
-                   const Mesh& mesh)
+TrainRun::TrainRun(FileSystem& fs, TrainConfig config, TrainRunOptions options, const Mesh& mesh)
     : fs_(fs),
-      config_(config),
-      options_(options),
+      config_(std::move(config)),
+      options_(std::move(options)),
       mesh_(mesh),
-      store_(fs, JoinPath(config.run.dir, "checkpoints")) {}
+      store_(fs, JoinPath(config_.run.dir, "checkpoints")) {}
 
 // ---- set-up ----
 

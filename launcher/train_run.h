@@ -34,8 +34,7 @@ struct TrainRunOptions {
 class TrainRun {
  public:
   // `mesh` must outlive the run. Every rank makes one; all return the same status from SetUp and Run.
-  TrainRun(FileSystem& fs, const TrainConfig& config, const TrainRunOptions& options,
-           const Mesh& mesh);
+  TrainRun(FileSystem& fs, TrainConfig config, TrainRunOptions options, const Mesh& mesh);
 
   // Everything up to the first step: data, memory, model, values. Prints the banner. FailedPrecondition and the like are the
   // user's to mend.

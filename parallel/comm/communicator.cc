@@ -22,6 +22,7 @@ std::vector<ElementRange> OneEach(int size) { return EvenRanges(size, size); }
 std::vector<ElementRange> EvenRanges(int64_t count, int parts, int64_t alignment) {
   const int64_t blocks = (count + alignment - 1) / alignment;
   std::vector<ElementRange> ranges;
+  ranges.reserve(static_cast<size_t>(parts));
   for (int i = 0; i < parts; ++i) {
     ranges.push_back({std::min(count, blocks * i / parts * alignment),
                       std::min(count, blocks * (i + 1) / parts * alignment)});

@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <list>
 #include <mutex>
+#include <numeric>
 #include <thread>
 #include <utility>
 
@@ -255,8 +256,8 @@ class HostCommunicator final : public Communicator {
 
 std::unique_ptr<Communicator> MakeHostCommunicator(std::unique_ptr<Transport> transport,
                                                    const HostCommunicatorOptions& options) {
-  std::vector<int> members;
-  for (int r = 0; r < transport->size(); ++r) members.push_back(r);
+  std::vector<int> members(static_cast<size_t>(transport->size()));
+  std::iota(members.begin(), members.end(), 0);
   const int rank = transport->rank();
   auto engine = std::make_shared<Engine>(std::move(transport), options);
   return std::make_unique<HostCommunicator>(std::move(engine), "world", std::move(members), rank);

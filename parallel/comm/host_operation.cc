@@ -99,6 +99,7 @@ class DirectAllReduce final : public MessageOperation {
     TestMessages();
     if (!AllDone()) return false;
     std::vector<const void*> sources;
+    sources.reserve(static_cast<size_t>(group().size()));
     for (int r = 0; r < group().size(); ++r) sources.push_back(VectorOf(r));
     OrderedReduce(op_, x_.dtype(), sources, x_.raw(), x_.size());
     return true;
@@ -166,6 +167,7 @@ class ReduceScatter final : public MessageOperation {
     const ElementRange mine = PieceOf(Mine(), k, piece_);
     if (mine.size() == 0) return;
     std::vector<const void*> sources;
+    sources.reserve(static_cast<size_t>(group().size()));
     for (int r = 0; r < group().size(); ++r) {
       sources.push_back(r == group().rank ? At(mine.begin) : Slot(k, r));
     }

@@ -113,6 +113,7 @@ class LocalTransport final : public Transport {
 std::vector<std::unique_ptr<Transport>> MakeLocalTransports(int size) {
   auto office = std::make_shared<PostOffice>();
   std::vector<std::unique_ptr<Transport>> transports;
+  transports.reserve(static_cast<size_t>(size));
   for (int rank = 0; rank < size; ++rank) {
     transports.push_back(std::make_unique<LocalTransport>(office, rank, size));
   }

@@ -39,7 +39,7 @@ void PositionGradient(Context& context, const EmbeddingBackwardArgs& args) {
   const int64_t batch = args.tokens.dim(0);
   const int64_t positions = args.tokens.dim(1);
   ParallelFor(context, positions, [&](int64_t position) {
-    float* to = args.dwpe.row<float>(position);
+    auto* to = args.dwpe.row<float>(position);
     simd::ForEachVector(args.dwpe.dim(-1), [&](int64_t i, auto lanes) {
       Float sum = simd::Zero();
       for (int64_t b = 0; b < batch; ++b) {

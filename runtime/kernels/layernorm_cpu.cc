@@ -52,7 +52,7 @@ void BackwardRow(const LayerNormBackwardArgs& args, int64_t row, float* dgain, f
   const T* dout = args.dout.row<T>(row);
   const float* x = args.x.row<float>(row);
   const float* gain = args.gain.data<float>();
-  float* dx = args.dx.row<float>(row);
+  auto* dx = args.dx.row<float>(row);
   const float mean = args.mean.data<float>()[row];
   const float rstd = args.rstd.data<float>()[row];
   Float sum = simd::Zero();
@@ -79,7 +79,7 @@ void BackwardRow(const LayerNormBackwardArgs& args, int64_t row, float* dgain, f
 // out[c] (+)= Σ partial[chunk, c], chunk after chunk; `stride` floats lie between chunks.
 void SumPartials(const float* partial, int64_t num_chunks, int64_t stride, bool accumulate,
                  const TensorView& out) {
-  float* to = out.data<float>();
+  auto* to = out.data<float>();
   simd::ForEachVector(out.size(), [&](int64_t i, auto lanes) {
     Float sum = simd::Zero();
     for (int64_t chunk = 0; chunk < num_chunks; ++chunk) {

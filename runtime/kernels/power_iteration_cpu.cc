@@ -116,7 +116,7 @@ void SpectralBackward(Context& context, const SpectralBackwardArgs& args) {
   const auto* v = args.v.data<float>();
   ParallelFor(context, args.raw.dim(0), [&](int64_t row) {
     const float* dweight = args.dweight.row<float>(row);
-    float* draw = args.draw.row<float>(row);
+    auto* draw = args.draw.row<float>(row);
     const float row_factor = outer * v[row];
     simd::ForEachVector(args.raw.dim(1), [&](int64_t i, auto lanes) {
       lanes.Store(draw + i, inverse * lanes.Load(dweight + i) - row_factor * lanes.Load(u + i));

@@ -109,7 +109,7 @@ void WeightNormBackward(Context& context, const WeightNormBackwardArgs& args) {
   ParallelFor(context, args.v.dim(0), [&](int64_t row) {
     const float* dweight = args.dweight.row<float>(row);
     const float* v = args.v.row<float>(row);
-    float* dv = args.dv.row<float>(row);
+    auto* dv = args.dv.row<float>(row);
     const UnitValues gains{args.g.data<float>(), args.axis, row};
     const UnitValues norms{all_norms, args.axis, row};
     const UnitValues gain_gradients{dg, args.axis, row};
