@@ -3,6 +3,7 @@
 #include <exception>
 #include <string>
 
+#include "launcher/command_line.h"
 #include "launcher/commands.h"
 #include "launcher/encode_command.h"
 #include "launcher/exit_status.h"
@@ -11,6 +12,20 @@
 
 namespace entrain {
 namespace {
+
+// Of all ranks that were given the same wrong command line, one speaks.
+int ReportUsage(const CLI::App& app, const CLI::ParseError& error) {
+  const bool fine = error.get_exit_code() == 0;  // --help, --version
+  if (SpeaksForAll(ProcessEnvironment())) {
+    const auto unknown = fine ? std::nullopt : DescribeUnknownWord(app);
+    if (unknown) {
+      std::fprintf(stderr, "entrain: %s\n", unknown->c_str());
+    } else {
+      app.exit(error);
+    }
+  }
+  return fine ? 0 : static_cast<int>(ExitCode::kUsage);
+}
 
 int Main(int argc, char** argv) {
   CLI::App app(
@@ -30,9 +45,7 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    const bool speaks = SpeaksForAll(ProcessEnvironment());
-    const int code = speaks ? app.exit(error) : error.get_exit_code();
-    return code == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+    return ReportUsage(app, error);
   }
   const absl::Status status = selected();
   if (!status.ok() && !IsTold(status)) {

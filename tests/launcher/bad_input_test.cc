@@ -88,13 +88,31 @@ class BadInputTest : public ::testing::Test {
 
 TEST_F(BadInputTest, NoCommand) { Expect(RunEntrain({}), kUsage, {"subcommand is required"}); }
 
-TEST_F(BadInputTest, UnknownCommand) { EXPECT_EQ(RunEntrain({"trian"}).code, kUsage); }
+TEST_F(BadInputTest, UnknownCommand) {
+  Expect(RunEntrain({"trian"}), kUsage,
+         {"no command 'trian', did you mean 'train'?", "commands: train, eval, sample"});
+}
 
 TEST_F(BadInputTest, TrainWithoutConfig) {
   Expect(RunEntrain({"train"}), kUsage, {"--config", "required"});
 }
 
-TEST_F(BadInputTest, UnknownOption) { EXPECT_EQ(Train({"--resum", "auto"}).code, kUsage); }
+TEST_F(BadInputTest, UnknownOption) {
+  Expect(Train({"--resum", "auto"}), kUsage,
+         {"entrain train has no option --resum, did you mean '--resume'?", "entrain train --help"});
+  // Also where CLI11 would complain of what is then missing.
+  Expect(RunEntrain({"eval", "--modle", "m", "--tokens", "t"}), kUsage,
+         {"entrain eval has no option --modle, did you mean '--model'?"});
+}
+
+TEST_F(BadInputTest, AWordTooMany) {
+  Expect(Train({"now"}), kUsage, {"'now' is not expected here", "entrain train --help"});
+}
+
+TEST_F(BadInputTest, UnknownChoice) {
+  Expect(RunEntrain({"eval", "--model", "m", "--tokens", "t", "--device", "gpu"}), kUsage,
+         {"--device", "gpu", "auto", "cpu"});
+}
 
 TEST_F(BadInputTest, BadResume) {
   Expect(Train({"--resume", "yes"}), kBadConfig, {"--resume yes", "auto, never, must", "step"});
