@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "launcher/entropy_over_ranks.h"
+
 namespace entrain {
 namespace {
 
@@ -37,21 +39,6 @@ int64_t EvaluationBytes(const Model& model, int64_t batch) {
   return measure.peak_bytes();
 }
 
-EntropyStatistics SumOverRanks(const EntropyStatistics& mine, Communicator& ranks) {
-  if (ranks.size() == 1) return mine;
-  std::vector<double> sums = mine.Sums();
-  std::vector<float> extremes = mine.Extremes();
-  PendingCollective summed =
-      ranks.StartAllReduce({sums.data(), DType::kF64, {static_cast<int64_t>(sums.size())}},
-                           ReduceOp::kSum, "entropy statistics");
-  ranks.AllReduce({extremes.data(), DType::kF32, {static_cast<int64_t>(extremes.size())}},
-                  ReduceOp::kMax, "entropy extremes");
-  summed.Wait();
-  EntropyStatistics all(mine.layers(), mine.heads());
-  all.Set(sums, extremes);
-  return all;
-}
-
 namespace {
 
 // Which batches are this rank's: the first, and every so many after it.
@@ -83,44 +70,53 @@ absl::Status EvaluateTurns(Context& context, Model& model, Arena& arena, const T
   return absl::OkStatus();
 }
 
-void SumOverRanks(Communicator& ranks, EntropyRegularizer* regularizer, Evaluation* result) {
+void SumOverDp(Communicator& dp, EntropyRegularizer* regularizer, Evaluation* result) {
   std::vector<double> sums = {result->loss, 0.0, 0.0};
   if (regularizer != nullptr) {
     const std::vector<double> penalty = regularizer->EvaluationSums();
     std::copy(penalty.begin(), penalty.end(), sums.begin() + 1);
   }
-  ranks.AllReduce({sums.data(), DType::kF64, {3}}, ReduceOp::kSum, "validation loss");
+  dp.AllReduce({sums.data(), DType::kF64, {3}}, ReduceOp::kSum, "validation loss");
   result->loss = sums[0];
-  result->entropy = entrain::SumOverRanks(result->entropy, ranks);
+  result->entropy = SumOverRanks(result->entropy, dp);
   if (regularizer != nullptr) regularizer->SetEvaluationSums({sums[1], sums[2]});
+}
+
+// Every tp rank has the penalty and the entropies of its own heads.
+void JoinHeads(Communicator& tp, Evaluation* result) {
+  tp.AllReduce({&result->penalty, DType::kF64, {1}}, ReduceOp::kSum, "validation penalty");
+  result->entropy = GatherHeads(result->entropy, tp);
 }
 
 }  // namespace
 
 absl::StatusOr<Evaluation> Evaluate(Context& context, Model& model, Arena& arena,
                                     const TokenDataset& data, int64_t batch, int64_t max_batches,
-                                    Communicator* ranks) {
+                                    const Mesh* mesh) {
   Evaluation result;
-  result.entropy = EntropyStatistics(model.config().layers, model.config().heads);
+  result.entropy = EntropyStatistics(model.config().layers, model.tp().Share(model.config().heads));
   EntropyRegularizer* regularizer = model.regularizer();
   if (regularizer != nullptr) regularizer->BeginEvaluation();
   model.transformer().BeginStep(context, false);
   Turns turns{.sequences = data.num_sequences(), .batch = batch};
-  if (ranks != nullptr) {
-    turns.rank = ranks->rank();
-    turns.ranks = ranks->size();
+  if (mesh != nullptr) {
+    turns.rank = mesh->dp().rank();
+    turns.ranks = mesh->dp().size();
   }
   if (max_batches > 0) {
     turns.sequences = std::min(turns.sequences, max_batches * batch * turns.ranks);
   }
   absl::Status status = EvaluateTurns(context, model, arena, data, turns, &result);
-  if (ranks != nullptr) status = ranks->Agree(status, "validation");
+  if (mesh != nullptr) status = mesh->world().Agree(status, "validation");
   RETURN_IF_ERROR(status);
-  if (ranks != nullptr && ranks->size() > 1) SumOverRanks(*ranks, regularizer, &result);
+  if (mesh != nullptr) SumOverDp(mesh->dp(), regularizer, &result);
   result.tokens = turns.sequences * data.sequence_length();
-  result.total = result.loss;
   if (regularizer != nullptr) {
     result.penalty = regularizer->EvaluationPenalty(model.params(), result.entropy);
+  }
+  if (mesh != nullptr) JoinHeads(mesh->tp(), &result);
+  result.total = result.loss;
+  if (regularizer != nullptr) {
     result.total += model.config().entropy_regularizer->strength * result.penalty;
   }
   return result;

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "model/model.h"
-#include "parallel/comm/communicator.h"
+#include "parallel/mesh.h"
 #include "runtime/data/batch_loader.h"
 #include "runtime/data/token_file.h"
 
@@ -20,16 +20,13 @@ struct Evaluation {
   EntropyStatistics entropy;
 };
 
-// Sequences in file order, `batch` at a time (the last batch may be smaller), max_batches of them a rank (0: all).
+// Sequences in file order, `batch` at a time (the last batch may be smaller), max_batches of them a dp rank (0: all).
 // Activations are laid out in `arena`, which must hold EvaluationBytes or a training micro-step of as many sequences.
-// `ranks`, if not null, share the work, batch after batch in turn, and all return the same result; an error on one is
+// With a mesh its dp ranks share the work, batch after batch in turn, and all ranks return the same result; an error on one is
 // returned by all.
 absl::StatusOr<Evaluation> Evaluate(Context& context, Model& model, Arena& arena,
                                     const TokenDataset& data, int64_t batch, int64_t max_batches,
-                                    Communicator* ranks = nullptr);
-
-// Statistics over the rows of all ranks, the same on each.
-EntropyStatistics SumOverRanks(const EntropyStatistics& mine, Communicator& ranks);
+                                    const Mesh* mesh = nullptr);
 
 int64_t EvaluationBytes(const Model& model, int64_t batch);
 

@@ -141,10 +141,22 @@ class WeightReader {
   }
 
   absl::Status Fill(ParamId id, const TensorEntry& entry) {
-    RETURN_IF_ERROR(CheckShape(entry, model_.params().spec(id).shape));
-    ASSIGN_OR_RETURN(const std::vector<float> values, Floats(file_.path(), entry));
+    ASSIGN_OR_RETURN(const std::vector<float> values, ShardOf(id, entry));
     std::memcpy(model_.params().value(id).raw(), values.data(), values.size() * sizeof(float));
     return absl::OkStatus();
+  }
+
+  // What this rank holds of a parameter, from the whole tensor in the file.
+  absl::StatusOr<std::vector<float>> ShardOf(ParamId id, const TensorEntry& entry) {
+    const ShardSpec& shard = model_.params().spec(id).shard;
+    RETURN_IF_ERROR(CheckShape(entry, shard.shape));
+    ASSIGN_OR_RETURN(std::vector<float> whole, Floats(file_.path(), entry));
+    if (!shard.is_cut()) return whole;
+    std::vector<float> values(static_cast<size_t>(shard.elements()));
+    shard.ForEachRun([&](int64_t local, int64_t begin, int64_t count) {
+      std::copy_n(whole.data() + begin, count, values.data() + local);
+    });
+    return values;
   }
 
   // `<name>_v` is declared before `<name>_g`: the effective matrix sets both when v's turn comes.
@@ -155,8 +167,7 @@ class WeightReader {
                                               model_.params().spec(id).name, " is there"));
     }
     if (model_.params().spec(id).name == weight.name() + "_g") return absl::OkStatus();
-    RETURN_IF_ERROR(CheckShape(*entry, model_.params().spec(id).shape));
-    ASSIGN_OR_RETURN(const std::vector<float> values, Floats(file_.path(), *entry));
+    ASSIGN_OR_RETURN(const std::vector<float> values, ShardOf(id, *entry));
     weight.SetEffective(context, model_.params(), values.data());
     return absl::OkStatus();
   }

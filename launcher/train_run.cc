@@ -15,16 +15,6 @@
 namespace entrain {
 namespace {
 
-// `value(layer, head)` for every head.
-template <typename Value>
-HeadTable TableOf(const ModelConfig& config, Value&& value) {
-  HeadTable table(static_cast<size_t>(config.layers));
-  for (int64_t l = 0; l < config.layers; ++l) {
-    for (int64_t h = 0; h < config.heads; ++h) table[static_cast<size_t>(l)].push_back(value(l, h));
-  }
-  return table;
-}
-
 bool Due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
 
 }  // namespace
@@ -56,7 +46,8 @@ absl::Status TrainRun::SetUp() {
 absl::Status TrainRun::OpenAll() {
   ASSIGN_OR_RETURN(context_, MakeContext(config_.train.device, options_.threads));
   RETURN_IF_ERROR(OpenData());
-  model_ = std::make_unique<Model>(config_.model);
+  model_ = std::make_unique<Model>(config_.model,
+                                   TensorParallel(mesh_.tp(), config_.parallel.sequence_parallel));
   return absl::OkStatus();
 }
 
@@ -247,12 +238,9 @@ absl::Status TrainRun::LogStep(const StepReport& report, std::optional<double> v
                       .validation_loss = validation_loss};
   metrics.tokens_per_second = static_cast<double>(counters.tokens - last_log_tokens_) /
                               std::max(seconds - last_log_seconds_, 1e-9);
-  if (const EntropyRegularizer* regularizer = model_->regularizer()) {
-    metrics.threshold = TableOf(config_.model, [&](int64_t l, int64_t h) {
-      return regularizer->Threshold(model_->params(), l, h);
-    });
-    metrics.gate =
-        TableOf(config_.model, [&](int64_t l, int64_t h) { return regularizer->Gate(l, h); });
+  if (model_->regularizer() != nullptr) {
+    metrics.threshold = report.threshold;
+    metrics.gate = report.gate;
   }
   last_log_seconds_ = seconds;
   last_log_tokens_ = counters.tokens;

@@ -32,8 +32,8 @@ std::vector<StateTensor> ModelState(Model& model) {
   }
   for (const Model::State& state : model.ExtraState()) {
     tensors.push_back({.name = state.name,
-                       .global_shape = state.shape,
-                       .shape = state.shape,
+                       .global_shape = state.shard.shape,
+                       .shape = state.shard.shape,
                        .data = state.data});
   }
   return tensors;

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "launcher/entropy_over_ranks.h"
 #include "launcher/lr_schedule.h"
 #include "model/non_finite.h"
 
@@ -39,6 +40,16 @@ DType WireOf(const ParallelSection& parallel) {
 
 int64_t BucketBytes(const ParallelSection& parallel) {
   return static_cast<int64_t>(parallel.bucket_mb * 1e6);
+}
+
+// `value(layer, head)` of every head here.
+template <typename Value>
+HeadTable TableOf(int64_t layers, int64_t heads, Value&& value) {
+  HeadTable table(static_cast<size_t>(layers));
+  for (int64_t l = 0; l < layers; ++l) {
+    for (int64_t h = 0; h < heads; ++h) table[static_cast<size_t>(l)].push_back(value(l, h));
+  }
+  return table;
 }
 
 TensorView ViewOf(std::vector<double>& values) {
@@ -104,19 +115,20 @@ StepReport Trainer::Step() {
       model_.transformer().AllocateActivations(arena_, TrainingLayout(config_, mesh_.dp().size()));
   StepReport report;
   Accumulate(activations, report);
-  buckets_.Finish(context_);
+  SumGradients();
   SumScalars(report);
   report.lr = LearningRate(config_.optimizer, config_.train.steps, counters_.step);
-  report.grad_norm = optimizer_.GradientNorm(context_);
+  report.grad_norm = optimizer_.GradientNorm(context_, model_.tp());
   report.applied = std::isfinite(report.total) && std::isfinite(report.grad_norm);
   if (report.applied) optimizer_.Update(context_, report.lr, report.grad_norm);
   Finish(activations, report);
+  GatherReport(report);
   return report;
 }
 
 void Trainer::Accumulate(Activations& activations, StepReport& report) {
   const auto micro_steps = static_cast<int64_t>(batches_.size());
-  report.entropy = EntropyStatistics(model_.config().layers, model_.config().heads);
+  report.entropy = EntropyStatistics(model_.config().layers, HeadsHere());
   model_.transformer().BeginStep(context_, true);
   if (EntropyRegularizer* regularizer = model_.regularizer()) {
     regularizer->BeginStep(counters_.step, micro_steps * mesh_.dp().size());
@@ -135,7 +147,7 @@ void Trainer::MicroStep(int64_t index, Activations& activations, StepReport& rep
 
   // The entropies of the whole micro-step are known here, before any of them is regularised: summed over ranks, so that
   // all see the same E, δ and gates.
-  EntropyStatistics mine(model_.config().layers, model_.config().heads);
+  EntropyStatistics mine(model_.config().layers, HeadsHere());
   mine.Add(context_, activations.entropy);
   const EntropyStatistics statistics = SumOverRanks(mine, mesh_.dp());
   report.entropy.Merge(statistics);
@@ -154,9 +166,19 @@ void Trainer::MicroStep(int64_t index, Activations& activations, StepReport& rep
 }
 
 void Trainer::LayerComplete(int64_t layer) {
-  model_.transformer().EndStep(context_, layer);
   const auto [begin, end] = model_.transformer().FlatRange(layer);
+  buckets_.SumPartial(model_.tp(), {begin, end});
+  model_.transformer().EndStep(context_, layer);
   buckets_.Complete(context_, {begin, end});
+}
+
+// What is left, before and behind the layers, and the rest of what is under way.
+void Trainer::SumGradients() {
+  const int64_t layers = model_.config().layers;
+  buckets_.SumPartial(model_.tp(), {0, model_.transformer().FlatRange(0).first});
+  buckets_.SumPartial(model_.tp(), {model_.transformer().FlatRange(layers - 1).second,
+                                    model_.params().flat_size()});
+  buckets_.Finish(context_);
 }
 
 // Means over ranks: of the loss this rank has its share already, of penalty and gates its own mean.
@@ -173,6 +195,7 @@ void Trainer::SumScalars(StepReport& report) {
   if (regularizer == nullptr) return;
   regularizer->SetMeasured({scalars.begin() + 1, scalars.end()});
   report.penalty = regularizer->penalty();
+  mesh_.tp().AllReduce({&report.penalty, DType::kF64, {1}}, ReduceOp::kSum, "penalty");
   report.total += regularizer->strength() * report.penalty;
 }
 
@@ -193,16 +216,30 @@ void Trainer::Finish(Activations& activations, StepReport& report) {
     return;
   }
   counters_.bad_steps_in_a_row = 0;
-  counters_.head_entropy = report.entropy.Means();
   if (model_.regularizer() != nullptr) {
     model_.regularizer()->EndStep(report.entropy);
     counters_.has_previous_entropy = true;
   }
 }
 
+void Trainer::GatherReport(StepReport& report) {
+  report.entropy = GatherHeads(report.entropy, mesh_.tp());
+  if (report.applied) counters_.head_entropy = report.entropy.Means();
+  const EntropyRegularizer* regularizer = model_.regularizer();
+  if (regularizer == nullptr) return;
+  const int64_t layers = model_.config().layers;
+  report.threshold = GatherHeads(
+      TableOf(layers, HeadsHere(),
+              [&](int64_t l, int64_t h) { return regularizer->Threshold(model_.params(), l, h); }),
+      mesh_.tp());
+  report.gate = GatherHeads(
+      TableOf(layers, HeadsHere(), [&](int64_t l, int64_t h) { return regularizer->Gate(l, h); }),
+      mesh_.tp());
+}
+
 absl::StatusOr<Evaluation> Trainer::Validate(const TokenDataset& data, int64_t max_batches) {
   return Evaluate(context_, model_, arena_, data, config_.micro_batch(mesh_.dp().size()),
-                  max_batches, &mesh_.dp());
+                  max_batches, &mesh_);
 }
 
 }  // namespace entrain

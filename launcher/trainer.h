@@ -29,7 +29,7 @@ struct MemoryPlan {
 
   int64_t total() const { return parameters + optimizer + factors + activations + wire + program; }
 };
-// Of one rank of the mesh.
+// Of one rank of the mesh; the model is that rank's part.
 MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, Model& model);
 
 struct StepReport {
@@ -40,7 +40,10 @@ struct StepReport {
   double lr = 0.0;
   bool applied = true;           // false: something was not finite and the update was left out
   std::string first_non_finite;  // where, when not applied
-  EntropyStatistics entropy;
+  EntropyStatistics entropy;     // of all heads
+  // Of all heads, empty without a regulariser; thresholds as of after the update.
+  HeadTable threshold;
+  HeadTable gate;
 };
 
 class Trainer {
@@ -67,14 +70,18 @@ class Trainer {
   AdamWOptimizer& optimizer() { return optimizer_; }
 
  private:
+  int64_t HeadsHere() const { return model_.tp().Share(model_.config().heads); }
   void Accumulate(Activations& activations, StepReport& report);
   void MicroStep(int64_t index, Activations& activations, StepReport& report);
   void Finish(Activations& activations, StepReport& report);
 
-  // ---- over dp ----
+  // ---- over ranks ----
   // A layer's gradients are those of the whole step on this rank: their sum over ranks may begin.
   void LayerComplete(int64_t layer);
+  void SumGradients();
   void SumScalars(StepReport& report);
+  // What reports show of all heads, from those of every tp rank.
+  void GatherReport(StepReport& report);
   std::string FirstNonFiniteOfAll(const std::string& mine);
 
   TrainConfig config_;

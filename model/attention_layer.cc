@@ -18,20 +18,26 @@ BiasColumns QkvBias(const ModelConfig& config) {
 
 }  // namespace
 
-AttentionLayer::AttentionLayer(ParamSet& params, const std::string& name, const ModelConfig& config)
-    : width_(config.width),
-      heads_(config.heads),
+AttentionLayer::AttentionLayer(ParamSet& params, const std::string& name, const ModelConfig& config,
+                               const TensorParallel& tp)
+    : width_(tp.Share(config.heads) * config.head_width()),
+      heads_(tp.Share(config.heads)),
       rotary_dims_(config.position == Position::kRotary ? config.rotary_dims() : 0),
-      qkv_(params, name + ".c_attn", config.width, 3 * config.width, kInitStd, QkvBias(config)),
-      projection_(params, name + ".c_proj", config.width, config.width, ResidualStd(config),
-                  {0, config.vo_bias ? config.width : 0}) {
+      qkv_(params, name + ".c_attn",
+           {.weight = {.in = config.width, .out = 3 * config.width, .std = kInitStd, .groups = 3},
+            .bias = QkvBias(config)},
+           tp),
+      projection_(params, name + ".c_proj",
+                  {.weight = {.in = config.width, .out = config.width, .std = ResidualStd(config)},
+                   .bias = {0, config.vo_bias ? config.width : 0}},
+                  tp) {
   if (config.temperature == Temperature::kNone) return;
-  std::vector<int64_t> shape = {heads_};
+  std::vector<int64_t> shape = {config.heads};
   if (config.temperature == Temperature::kPerQuery) shape.push_back(config.context);
   temperature_ = params.Add({.name = name + ".temperature",
-                             .shape = shape,
                              .scale = static_cast<float>(config.temperature_init),
-                             .minimum = static_cast<float>(config.temperature_min)});
+                             .minimum = static_cast<float>(config.temperature_min),
+                             .shard = ShardSpec::Cut(shape, 0, tp.place())});
 }
 
 AttentionLayer::Saved AttentionLayer::AllocateSaved(Arena& arena, int64_t batch, int64_t positions,
@@ -47,8 +53,8 @@ AttentionLayer::Saved AttentionLayer::AllocateSaved(Arena& arena, int64_t batch,
 }
 
 void AttentionLayer::Forward(Context& context, const ParamSet& params, const TensorView& z,
-                             const TensorView& stream, const TensorView& entropy,
-                             const Saved& saved) const {
+                             const TensorView& stream, const TensorView& sums,
+                             const TensorView& entropy, const Saved& saved) const {
   const int64_t rows = z.rows();
   qkv_.Forward(context, params, z, saved.qkv.Reshape({rows, 3 * width_}));
   if (rotary_dims_ > 0) Rotary(context, {.qkv = saved.qkv, .rotary_dims = rotary_dims_});
@@ -58,7 +64,9 @@ void AttentionLayer::Forward(Context& context, const ParamSet& params, const Ten
                              .lse = saved.lse,
                              .lse_low = saved.lse_low,
                              .entropy = entropy});
-  projection_.Forward(context, params, saved.out.Reshape({rows, width_}), stream, true);
+  projection_.Forward(
+      context, params,
+      {.x = saved.out.Reshape({rows, width_}), .y = stream, .scratch = sums, .accumulate = true});
 }
 
 void AttentionLayer::Backward(Context& context, const ParamSet& params, const Saved& saved,
@@ -70,7 +78,7 @@ void AttentionLayer::Backward(Context& context, const ParamSet& params, const Sa
       scratch.qkv.Reshape({saved.qkv.dim(0), saved.qkv.dim(1), 3, heads_, width_ / heads_});
   projection_.Backward(
       context, params,
-      {saved.out.Reshape({rows, width_}), scratch.branch, scratch.out, false, accumulate});
+      {saved.out.Reshape({rows, width_}), scratch.branch, scratch.out, accumulate});
   AttentionBackward(
       context,
       {.qkv = saved.qkv,
@@ -87,7 +95,13 @@ void AttentionLayer::Backward(Context& context, const ParamSet& params, const Sa
   if (rotary_dims_ > 0) {
     Rotary(context, {.qkv = dqkv, .rotary_dims = rotary_dims_, .inverse = true});
   }
-  qkv_.Backward(context, params, {z, scratch.qkv, dz, add_to_dz, accumulate});
+  qkv_.Backward(context, params,
+                {.x = z,
+                 .dy = scratch.qkv,
+                 .dx = dz,
+                 .scratch = scratch.sums,
+                 .add_to_dx = add_to_dz,
+                 .accumulate = accumulate});
 }
 
 void AttentionLayer::Decode(Context& context, const ParamSet& params, const TensorView& z,
@@ -112,7 +126,8 @@ void AttentionLayer::Decode(Context& context, const ParamSet& params, const Tens
                             .out = saved.out.Reshape({heads_, width_ / heads_}),
                             .entropy = entropy,
                             .length = length});
-  projection_.Forward(context, params, saved.out.Reshape({1, width_}), stream, true);
+  projection_.Forward(context, params,
+                      {.x = saved.out.Reshape({1, width_}), .y = stream, .accumulate = true});
 }
 
 }  // namespace entrain

@@ -1,11 +1,12 @@
-// AttentionLayer: q, k, v projection, rotary positions, attention with temperatures, output projection.
+// AttentionLayer: q, k, v projection, rotary positions, attention with temperatures, output projection. Heads are cut over
+// tp, each whole on one rank: H and C below are this rank's, but for the stream's C.
 #ifndef ENTRAIN_MODEL_ATTENTION_LAYER_H_
 #define ENTRAIN_MODEL_ATTENTION_LAYER_H_
 
 #include <string>
 
-#include "model/linear.h"
 #include "model/model_config.h"
+#include "parallel/linear.h"
 
 namespace entrain {
 
@@ -13,7 +14,8 @@ class AttentionLayer {
  public:
   AttentionLayer() = default;
   // Parameters `<name>.c_attn`, `<name>.c_proj` and `<name>.temperature` [H, T] or [H].
-  AttentionLayer(ParamSet& params, const std::string& name, const ModelConfig& config);
+  AttentionLayer(ParamSet& params, const std::string& name, const ModelConfig& config,
+                 const TensorParallel& tp);
 
   struct Saved {
     TensorView qkv;  // [B, T, 3, H, D], q and k rotated
@@ -23,16 +25,20 @@ class AttentionLayer {
   };
   Saved AllocateSaved(Arena& arena, int64_t batch, int64_t positions, DType compute) const;
 
-  // z [B·T, C] compute dtype; stream f32 [B·T, C] is added to; entropy f32 [B, H, T] is written.
+  // z [B·T, C] compute dtype, its stream rows filled; stream f32 [stream rows, C] is added to; entropy f32 [B, H, T] is
+  // written; sums as TensorParallel::BeginSum.
   void Forward(Context& context, const ParamSet& params, const TensorView& z,
-               const TensorView& stream, const TensorView& entropy, const Saved& saved) const;
+               const TensorView& stream, const TensorView& sums, const TensorView& entropy,
+               const Saved& saved) const;
 
   struct Scratch {
-    TensorView branch;  // compute dtype [R, C]: ∂L/∂(what was added to the stream), an input
-    TensorView out;     // compute dtype [R, C]
-    TensorView qkv;     // compute dtype [R, 3C]
+    TensorView
+        branch;  // compute dtype [R, C]: ∂L/∂(what was added to the stream), an input; its stream rows filled
+    TensorView out;   // compute dtype [R, C]
+    TensorView qkv;   // compute dtype [R, 3C]
+    TensorView sums;  // as TensorParallel::BeginSum
   };
-  // dz f32 [R, C]: overwritten, or added to when add_to_dz. entropy_gradient f32 [B, H, T] or empty.
+  // dz f32 [stream rows, C]: overwritten, or added to when add_to_dz. entropy_gradient f32 [B, H, T] or empty.
   void Backward(Context& context, const ParamSet& params, const Saved& saved, const TensorView& z,
                 const TensorView& entropy, const TensorView& entropy_gradient, const TensorView& dz,
                 bool add_to_dz, const Scratch& scratch, bool accumulate) const;
@@ -52,11 +58,11 @@ class AttentionLayer {
     return temperature_.valid() ? params.value(temperature_) : TensorView();
   }
 
-  int64_t width_ = 0;
+  int64_t width_ = 0;  // of the heads here
   int64_t heads_ = 0;
   int64_t rotary_dims_ = 0;  // 0: positions are not rotary
-  Linear qkv_;
-  Linear projection_;
+  ColumnLinear qkv_;
+  RowLinear projection_;
   ParamId temperature_;
 };
 

@@ -6,17 +6,19 @@
 
 namespace entrain {
 
-Block::Block(ParamSet& params, const ModelConfig& config, int64_t layer)
-    : kind_(config.block),
+Block::Block(ParamSet& params, const ModelConfig& config, int64_t layer, const TensorParallel& tp)
+    : tp_(tp),
+      kind_(config.block),
       has_ffn_(config.layer_has_ffn(layer)),
       width_(config.width),
-      ffn_width_(has_ffn_ && config.ffn != Ffn::kFused ? config.ffn_width() : 0) {
+      heads_width_(tp.Share(config.width)),
+      ffn_width_(has_ffn_ && config.ffn != Ffn::kFused ? tp.Share(config.ffn_width()) : 0) {
   const std::string prefix = "transformer.h." + std::to_string(layer);
-  norm1_ = NormLayer(params, prefix + ".ln_1", config.block_norm, width_);
-  attention_ = AttentionLayer(params, prefix + ".attn", config);
+  norm1_ = NormLayer(params, prefix + ".ln_1", config.block_norm, width_, tp);
+  attention_ = AttentionLayer(params, prefix + ".attn", config, tp);
   if (!has_ffn_) return;
-  norm2_ = NormLayer(params, prefix + ".ln_2", config.block_norm, width_);
-  ffn_ = FfnLayer(params, prefix + ".mlp", config);
+  norm2_ = NormLayer(params, prefix + ".ln_2", config.block_norm, width_, tp);
+  ffn_ = FfnLayer(params, prefix + ".mlp", config, tp);
 }
 
 Block::Saved Block::AllocateSaved(Arena& arena, int64_t batch, int64_t positions,
@@ -26,7 +28,7 @@ Block::Saved Block::AllocateSaved(Arena& arena, int64_t batch, int64_t positions
   saved.norm1 = norm1_.AllocateSaved(arena, rows, compute);
   saved.attention = attention_.AllocateSaved(arena, batch, positions, compute);
   if (!has_ffn_) return saved;
-  saved.y = arena.Allocate("stream after attention", DType::kF32, {rows, width_});
+  saved.y = arena.Allocate("stream after attention", DType::kF32, {tp_.StreamRows(rows), width_});
   saved.norm2 = norm2_.AllocateSaved(arena, rows, compute);
   saved.ffn = ffn_.AllocateSaved(arena, rows, compute);
   return saved;
@@ -39,10 +41,11 @@ Block::Scratch Block::AllocateScratch(Arena& arena, int64_t rows, DType compute)
     scratch.branch2 = arena.Allocate("gradient of the other branch", compute, {rows, width_});
   }
   if (!norm1_.is_none()) {
-    scratch.normed = arena.Allocate("gradient of a norm's output", DType::kF32, {rows, width_});
+    scratch.normed =
+        arena.Allocate("gradient of a norm's output", DType::kF32, {tp_.StreamRows(rows), width_});
   }
-  scratch.attention = arena.Allocate("gradient of attention", compute, {rows, width_});
-  scratch.qkv = arena.Allocate("gradient of qkv", compute, {rows, 3 * width_});
+  scratch.attention = arena.Allocate("gradient of attention", compute, {rows, heads_width_});
+  scratch.qkv = arena.Allocate("gradient of qkv", compute, {rows, 3 * heads_width_});
   if (ffn_width_ > 0) {
     scratch.hidden = arena.Allocate("gradient of ffn hidden", compute, {rows, ffn_width_});
   }
@@ -50,20 +53,21 @@ Block::Scratch Block::AllocateScratch(Arena& arena, int64_t rows, DType compute)
 }
 
 void Block::Forward(Context& context, const ParamSet& params, const TensorView& x,
-                    const TensorView& out, const TensorView& entropy, Saved& saved) const {
+                    const TensorView& out, const TensorView& sums, const TensorView& entropy,
+                    Saved& saved) const {
   const TensorView y = StreamAfterAttention(out, saved);
   norm1_.Forward(context, params, x, saved.norm1);
   Cast(context, x, y);
-  attention_.Forward(context, params, saved.norm1.out, y, entropy, saved.attention);
-  ForwardFfn(context, params, x, out, saved);
+  attention_.Forward(context, params, saved.norm1.out, y, sums, entropy, saved.attention);
+  ForwardFfn(context, params, x, out, sums, saved);
 }
 
 void Block::ForwardFfn(Context& context, const ParamSet& params, const TensorView& x,
-                       const TensorView& out, Saved& saved) const {
+                       const TensorView& out, const TensorView& sums, Saved& saved) const {
   if (!has_ffn_) return;
   const TensorView& input = kind_ == BlockKind::kParallel ? x : saved.y;
   norm2_.Forward(context, params, input, saved.norm2);
-  ffn_.Forward(context, params, saved.norm2.out, saved.y, out, saved.ffn);
+  ffn_.Forward(context, params, saved.norm2.out, saved.y, out, sums, saved.ffn);
 }
 
 void Block::Backward(Context& context, const ParamSet& params, const Saved& saved,
@@ -73,13 +77,13 @@ void Block::Backward(Context& context, const ParamSet& params, const Saved& save
   // In a parallel block the FFN's gradient joins x, not y: what flows into attention is set aside before.
   const bool parallel = kind_ == BlockKind::kParallel;
   if (has_ffn_) {
-    ffn_.BackwardScales(context, params, saved.ffn, saved.y, dx, {scratch.branch, scratch.hidden},
-                        accumulate);
-    if (parallel) Cast(context, dx, scratch.branch2);
+    ffn_.BackwardScales(context, params, saved.ffn, saved.y, dx,
+                        {scratch.branch, scratch.hidden, scratch.sums}, accumulate);
+    if (parallel) Cast(context, dx, tp_.StreamPart(scratch.branch2));
     BackwardFfn(context, params, saved, x, dx, scratch, accumulate);
   }
   const bool set_aside = parallel && has_ffn_;
-  if (!set_aside) Cast(context, dx, scratch.branch);
+  if (!set_aside) Cast(context, dx, tp_.StreamPart(scratch.branch));
   BackwardAttention(context, params, saved, x, entropy, entropy_gradient, dx, scratch,
                     set_aside ? scratch.branch2 : scratch.branch, accumulate);
 }
@@ -90,7 +94,7 @@ void Block::BackwardFfn(Context& context, const ParamSet& params, const Saved& s
   const TensorView& input = kind_ == BlockKind::kParallel ? x : saved.y;
   ffn_.BackwardBranch(context, params, saved.ffn, saved.norm2.out,
                       norm2_.GradientTarget(dx, scratch.normed), norm2_.is_none(),
-                      {scratch.branch, scratch.hidden}, accumulate);
+                      {scratch.branch, scratch.hidden, scratch.sums}, accumulate);
   norm2_.Backward(context, params, input, saved.norm2, scratch.normed, dx, accumulate);
 }
 
@@ -101,7 +105,7 @@ void Block::BackwardAttention(Context& context, const ParamSet& params, const Sa
                               bool accumulate) const {
   attention_.Backward(context, params, saved.attention, saved.norm1.out, entropy, entropy_gradient,
                       norm1_.GradientTarget(dx, scratch.normed), norm1_.is_none(),
-                      {branch, scratch.attention, scratch.qkv}, accumulate);
+                      {branch, scratch.attention, scratch.qkv, scratch.sums}, accumulate);
   norm1_.Backward(context, params, x, saved.norm1, scratch.normed, dx, accumulate);
 }
 
@@ -112,7 +116,7 @@ void Block::Decode(Context& context, const ParamSet& params, const TensorView& x
   norm1_.Forward(context, params, x, saved.norm1);
   Cast(context, x, y);
   attention_.Decode(context, params, saved.norm1.out, y, entropy, saved.attention, cache, length);
-  ForwardFfn(context, params, x, out, saved);
+  ForwardFfn(context, params, x, out, {}, saved);
 }
 
 }  // namespace entrain

@@ -16,32 +16,34 @@ namespace entrain {
 class Block {
  public:
   // Parameters below `transformer.h.<layer>`.
-  Block(ParamSet& params, const ModelConfig& config, int64_t layer);
+  Block(ParamSet& params, const ModelConfig& config, int64_t layer, const TensorParallel& tp);
 
   struct Saved {
     NormLayer::Saved norm1;
     AttentionLayer::Saved attention;
-    TensorView y;  // f32 [R, C]; unused where the FFN is pruned
+    TensorView y;  // f32 [stream rows, C]; unused where the FFN is pruned
     NormLayer::Saved norm2;
     FfnLayer::Saved ffn;
   };
   Saved AllocateSaved(Arena& arena, int64_t batch, int64_t positions, DType compute) const;
 
-  // x f32 [R, C] → out f32 [R, C] (not the same memory); entropy f32 [B, H, T].
+  // x f32 [stream rows, C] → out f32 [stream rows, C] (not the same memory); entropy f32 [B, H, T], this rank's heads; sums
+  // as TensorParallel::BeginSum.
   void Forward(Context& context, const ParamSet& params, const TensorView& x, const TensorView& out,
-               const TensorView& entropy, Saved& saved) const;
+               const TensorView& sums, const TensorView& entropy, Saved& saved) const;
 
   struct Scratch {
     TensorView branch;     // compute dtype [R, C]
     TensorView branch2;    // compute dtype [R, C]; parallel blocks only
-    TensorView normed;     // f32 [R, C]
-    TensorView attention;  // compute dtype [R, C]
-    TensorView qkv;        // compute dtype [R, 3C]
-    TensorView hidden;     // compute dtype [R, F]
+    TensorView normed;     // f32 [stream rows, C]
+    TensorView attention;  // compute dtype [R, C of the heads here]
+    TensorView qkv;        // compute dtype [R, 3C of them]
+    TensorView hidden;     // compute dtype [R, F here]
+    TensorView sums;       // as TensorParallel::BeginSum: the activations', not allocated here
   };
   Scratch AllocateScratch(Arena& arena, int64_t rows, DType compute) const;
 
-  // dx f32 [R, C]: ∂L/∂out on entry, ∂L/∂x on return.
+  // dx f32 [stream rows, C]: ∂L/∂out on entry, ∂L/∂x on return.
   void Backward(Context& context, const ParamSet& params, const Saved& saved, const TensorView& x,
                 const TensorView& entropy, const TensorView& entropy_gradient, const TensorView& dx,
                 const Scratch& scratch, bool accumulate) const;
@@ -61,7 +63,7 @@ class Block {
     return has_ffn_ ? saved.y : out;
   }
   void ForwardFfn(Context& context, const ParamSet& params, const TensorView& x,
-                  const TensorView& out, Saved& saved) const;
+                  const TensorView& out, const TensorView& sums, Saved& saved) const;
   void BackwardFfn(Context& context, const ParamSet& params, const Saved& saved,
                    const TensorView& x, const TensorView& dx, const Scratch& scratch,
                    bool accumulate) const;
@@ -70,10 +72,12 @@ class Block {
                          const TensorView& entropy_gradient, const TensorView& dx,
                          const Scratch& scratch, const TensorView& branch, bool accumulate) const;
 
+  TensorParallel tp_;
   BlockKind kind_;
   bool has_ffn_;
   int64_t width_;
-  int64_t ffn_width_;  // 0: no hidden layer
+  int64_t heads_width_;  // of the heads here
+  int64_t ffn_width_;    // here; 0: no hidden layer
   NormLayer norm1_;
   AttentionLayer attention_;
   NormLayer norm2_;

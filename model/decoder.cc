@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "runtime/base/check.h"
-#include "runtime/kernels/embedding.h"
 
 namespace entrain {
 namespace {
@@ -78,11 +77,8 @@ void Decoder::Append(int32_t token) {
   const Transformer& transformer = model_.transformer();
   Activations a = transformer.AllocateActivations(arena_, LayoutFor(model_, 1));
   ++length_;
-  EmbeddingForward(context_, {.tokens = {&token, DType::kI32, {1, 1}},
-                              .wte = model_.params().compute(transformer.token_embedding()),
-                              .wpe = transformer.PositionTable(),
-                              .out = a.StreamInto(0),
-                              .first_position = length_ - 1});
+  transformer.embedding().Forward(context_, model_.params(), {&token, DType::kI32, {1, 1}},
+                                  a.StreamInto(0), a.sums, length_ - 1);
   for (int64_t l = 0; l < config.layers; ++l) {
     transformer.blocks()[static_cast<size_t>(l)].Decode(
         context_, model_.params(), a.StreamInto(l), a.StreamInto(l + 1),

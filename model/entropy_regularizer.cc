@@ -27,10 +27,12 @@ TensorView LayerRows(const TensorView& entropy, int64_t layer) {
 
 }  // namespace
 
-EntropyRegularizer::EntropyRegularizer(const ModelConfig& model, ParamSet& params)
+EntropyRegularizer::EntropyRegularizer(const ModelConfig& model, ParamSet& params,
+                                       const TensorParallel& tp)
     : config_(*model.entropy_regularizer),
       layers_(model.layers),
-      heads_(model.heads),
+      heads_(tp.Share(model.heads)),
+      all_heads_(model.layers * model.heads),
       row_max_(RowMaxima(config_.max_entropy, model.context)),
       head_max_(config_.max_entropy == MaxEntropy::kCausal ? MaxCausalMeanEntropy(model.context)
                                                            : row_max_.back()),
@@ -40,8 +42,8 @@ EntropyRegularizer::EntropyRegularizer(const ModelConfig& model, ParamSet& param
   for (int64_t l = 0; l < layers_; ++l) {
     thresholds_.push_back(
         params.Add({.name = "transformer.h." + std::to_string(l) + ".attn.entropy_threshold",
-                    .shape = {heads_},
-                    .scale = static_cast<float>(config_.threshold_init)}));
+                    .scale = static_cast<float>(config_.threshold_init),
+                    .shard = ShardSpec::Cut({model.heads}, 0, tp.place())}));
   }
 }
 
@@ -91,7 +93,7 @@ void EntropyRegularizer::MeasureHeads(const ParamSet& params, const EntropyStati
       sum += state.delta * state.delta * state.gate;
     }
   }
-  penalty_sum_ += sum / static_cast<double>(layers_ * heads_);
+  penalty_sum_ += sum / static_cast<double>(all_heads_);
 }
 
 // Rows of other micro-steps have no part in a row's penalty, so both forms of `statistics` are the same here.
@@ -106,7 +108,7 @@ void EntropyRegularizer::MeasureRows(Context& context, const ParamSet& params,
       gate_sum_[Index(l, h)] += sums[static_cast<size_t>(h)].open_rows / rows;
     }
   }
-  penalty_sum_ += sum / static_cast<double>(layers_ * heads_);
+  penalty_sum_ += sum / static_cast<double>(all_heads_);
 }
 
 std::vector<HeadPenalty> EntropyRegularizer::PenalizeRows(Context& context, const ParamSet& params,
@@ -128,7 +130,7 @@ std::vector<HeadPenalty> EntropyRegularizer::PenalizeRows(Context& context, cons
 TensorView EntropyRegularizer::RowGradient(Context& context, const ParamSet& params, int64_t layer,
                                            const TensorView& entropy, const TensorView& buffer) {
   const int64_t rows = entropy.dim(0) * entropy.dim(2) * parts_;
-  const double scale = 2.0 * strength_ / static_cast<double>(layers_ * heads_ * rows);
+  const double scale = 2.0 * strength_ / static_cast<double>(all_heads_ * rows);
   std::vector<HeadPenalty> sums(static_cast<size_t>(heads_));
   if (config_.granularity == Granularity::kQuery) {
     if (scale != 0.0) sums = PenalizeRows(context, params, layer, entropy, buffer, scale);
@@ -199,7 +201,8 @@ void EntropyRegularizer::AddEvaluation(Context& context, const ParamSet& params,
     const std::vector<HeadPenalty> sums = PenalizeRows(context, params, l, LayerRows(entropy, l));
     for (const HeadPenalty& sum : sums) evaluation_sum_ += sum.penalty;
   }
-  evaluation_rows_ += static_cast<double>(entropy.size());
+  // Of all heads: the sum over tp of each rank's sum is divided by it.
+  evaluation_rows_ += static_cast<double>(all_heads_ * entropy.dim(1) * entropy.dim(3));
 }
 
 double EntropyRegularizer::EvaluationPenalty(const ParamSet& params,
@@ -214,7 +217,7 @@ double EntropyRegularizer::EvaluationPenalty(const ParamSet& params,
       sum += state.delta * state.delta * state.gate;
     }
   }
-  return sum / static_cast<double>(layers_ * heads_);
+  return sum / static_cast<double>(all_heads_);
 }
 
 }  // namespace entrain

@@ -4,6 +4,9 @@
 //   penalty δ² where |δ| > γ·E_max, else 0;  L_entropy = mean over rows, heads, layers;  L_total = L_CE + λ·L_entropy
 //
 // E_max = log T, or `causal`: log i for row i and (log T!)/T for a head. Source: EGA (arXiv 2501.03489), Algorithm 1.
+//
+// Heads are cut over tp: a rank judges and regularises its own; heads are counted from its first. Its penalty is its heads'
+// share of the mean over all heads: summed over tp, the whole.
 #ifndef ENTRAIN_MODEL_ENTROPY_REGULARIZER_H_
 #define ENTRAIN_MODEL_ENTROPY_REGULARIZER_H_
 
@@ -13,6 +16,7 @@
 #include "model/entropy_statistics.h"
 #include "model/model_config.h"
 #include "parallel/param_set.h"
+#include "parallel/tensor_parallel.h"
 #include "runtime/kernels/entropy_penalty.h"
 
 namespace entrain {
@@ -20,7 +24,7 @@ namespace entrain {
 class EntropyRegularizer {
  public:
   // Declares `transformer.h.{l}.attn.entropy_threshold` [H] for every layer. `model.entropy_regularizer` must be set.
-  EntropyRegularizer(const ModelConfig& model, ParamSet& params);
+  EntropyRegularizer(const ModelConfig& model, ParamSet& params, const TensorParallel& tp = {});
 
   // λ of a step (from 0): 0 before start_step, then linear over warmup_steps, then `strength`.
   double StrengthAt(int64_t step) const;
@@ -39,17 +43,18 @@ class EntropyRegularizer {
   // End of the step: `statistics` of the complete batch become the previous step's (statistics = previous_step).
   void EndStep(const EntropyStatistics& statistics);
 
-  // Mean over the step's micro-steps of L_entropy (unscaled).
+  // Mean over the step's micro-steps of L_entropy (unscaled), the part of the heads here.
   double penalty() const {
     return penalty_sum_ / static_cast<double>(micro_steps_ > 0 ? micro_steps_ : 1);
   }
-  // The step's penalty and gates over this rank's rows, [1 + L·H] f64, and back: to be averaged over dp.
+  // The step's penalty and gates over this rank's rows and heads, [1 + L·H] f64, and back: to be averaged over dp.
   std::vector<double> Measured() const;
   void SetMeasured(const std::vector<double>& measured);
   double strength() const { return strength_; }
   // Share of the step's rows (query) or micro-steps (head) with an open gate.
   double Gate(int64_t layer, int64_t head) const;
   float Threshold(const ParamSet& params, int64_t layer, int64_t head) const;
+  int64_t heads() const { return heads_; }
 
   // Penalty without a gradient over a whole evaluation set: add batches, then ask.
   void BeginEvaluation();
@@ -62,7 +67,7 @@ class EntropyRegularizer {
     evaluation_rows_ = sums[1];
   }
 
-  // Previous step's E [L·H], f32; empty before the first step. A listed piece of training state.
+  // Previous step's E [L·H] of the heads here, f32; zero before the first step. A listed piece of training state.
   std::vector<float>& previous_entropy() { return previous_entropy_; }
   bool has_previous() const { return has_previous_; }
   void set_has_previous(bool value) { has_previous_ = value; }
@@ -87,7 +92,8 @@ class EntropyRegularizer {
 
   EntropyRegularizerConfig config_;
   int64_t layers_;
-  int64_t heads_;
+  int64_t heads_;                // here
+  int64_t all_heads_;            // of all layers and ranks
   std::vector<double> row_max_;  // E_max of row i
   double head_max_;              // E_max of a head
   std::vector<ParamId> thresholds_;

@@ -16,21 +16,31 @@ Activation ActivationOf(Ffn kind) {
 
 }  // namespace
 
-FfnLayer::FfnLayer(ParamSet& params, const std::string& name, const ModelConfig& config)
-    : kind_(config.ffn), width_(config.width), ffn_width_(config.ffn_width()) {
-  auto linear = [&](const char* part, int64_t in, int64_t out, float std) {
-    return Linear(params, name + part, in, out, std, {0, config.ffn_bias ? out : 0},
-                  config.ffn_weight_norm, config.weight_norm_axis);
+FfnLayer::FfnLayer(ParamSet& params, const std::string& name, const ModelConfig& config,
+                   const TensorParallel& tp)
+    : tp_(tp), kind_(config.ffn), width_(config.width), ffn_width_(tp.Share(config.ffn_width())) {
+  auto spec = [&](int64_t in, int64_t out, float std) {
+    return LinearSpec{.weight = {.in = in,
+                                 .out = out,
+                                 .std = std,
+                                 .norm = config.ffn_weight_norm,
+                                 .axis = config.weight_norm_axis,
+                                 .partial_gradient = fused()},
+                      .bias = {0, config.ffn_bias ? out : 0}};
   };
   if (fused()) {
-    in_ = linear(".c_fused", width_, width_, ResidualStd(config));
+    fused_ = Linear(params, name + ".c_fused", spec(width_, width_, ResidualStd(config)), tp);
   } else {
-    in_ = linear(".c_fc", width_, ffn_width_, kInitStd);
-    out_ = linear(".c_proj", ffn_width_, width_, ResidualStd(config));
+    in_ = ColumnLinear(params, name + ".c_fc", spec(width_, config.ffn_width(), kInitStd), tp);
+    out_ = RowLinear(params, name + ".c_proj",
+                     spec(config.ffn_width(), width_, ResidualStd(config)), tp);
   }
-  if (config.ffn_scaling) {
-    alpha_ = params.Add({.name = name + ".alpha", .shape = {1}, .scale = 1.0F});
-    beta_ = params.Add({.name = name + ".beta", .shape = {1}, .scale = 1.0F});
+  if (!config.ffn_scaling) return;
+  for (ParamId* scale : {&alpha_, &beta_}) {
+    *scale = params.Add({.name = name + (scale == &alpha_ ? ".alpha" : ".beta"),
+                         .shape = {1},
+                         .scale = 1.0F,
+                         .partial_over_tp = tp.sequence_parallel()});
   }
 }
 
@@ -43,43 +53,55 @@ FfnLayer::Saved FfnLayer::AllocateSaved(Arena& arena, int64_t rows, DType comput
                           : saved.hidden;
   }
   // Joins the residual stream and gives α its gradient: both are spared a rounding.
-  if (scaled()) saved.out = arena.Allocate("ffn output", DType::kF32, {rows, width_});
+  if (scaled()) {
+    saved.out = arena.Allocate("ffn output", DType::kF32, {tp_.StreamRows(rows), width_});
+  }
   return saved;
 }
 
 void FfnLayer::Forward(Context& context, const ParamSet& params, const TensorView& z,
-                       const TensorView& y, const TensorView& out, const Saved& saved) const {
+                       const TensorView& y, const TensorView& out, const TensorView& sums,
+                       const Saved& saved) const {
   // With scales f is kept and combined; without, the last product adds to the residual stream in fp32.
-  const TensorView& f = scaled() ? saved.out : out;
   if (!scaled()) Cast(context, y, out);
+  ForwardBranch(context, params, z, scaled() ? saved.out : out, sums, saved);
+  if (!scaled()) return;
+  ResidualForward(context, {.y = y,
+                            .f = saved.out,
+                            .alpha = params.value(alpha_),
+                            .beta = params.value(beta_),
+                            .out = out});
+}
+
+void FfnLayer::ForwardBranch(Context& context, const ParamSet& params, const TensorView& z,
+                             const TensorView& f, const TensorView& sums,
+                             const Saved& saved) const {
   if (fused()) {
-    in_.Forward(context, params, z, f, !scaled());
-  } else {
-    in_.Forward(context, params, z, saved.hidden);
-    if (has_activation()) {
-      ActivationForward(context,
-                        {.kind = ActivationOf(kind_), .x = saved.hidden, .out = saved.activated});
-    }
-    out_.Forward(context, params, saved.activated, f, !scaled());
+    fused_.Forward(context, params,
+                   {.x = tp_.ShareOfRows(z), .y = tp_.ShareOfStream(f), .accumulate = !scaled()});
+    return tp_.CompleteStream(f, "output of a fused FFN");
   }
-  if (scaled()) {
-    ResidualForward(
-        context,
-        {.y = y, .f = f, .alpha = params.value(alpha_), .beta = params.value(beta_), .out = out});
+  in_.Forward(context, params, z, saved.hidden);
+  if (has_activation()) {
+    ActivationForward(context,
+                      {.kind = ActivationOf(kind_), .x = saved.hidden, .out = saved.activated});
   }
+  out_.Forward(context, params,
+               {.x = saved.activated, .y = f, .scratch = sums, .accumulate = !scaled()});
 }
 
 void FfnLayer::BackwardScales(Context& context, const ParamSet& params, const Saved& saved,
                               const TensorView& y, const TensorView& dx, const Scratch& scratch,
                               bool accumulate) const {
-  if (!scaled()) return Cast(context, dx, scratch.branch);
+  const TensorView df = tp_.StreamPart(scratch.branch);
+  if (!scaled()) return Cast(context, dx, df);
   ResidualBackward(context, {.dout = dx,
                              .y = y,
                              .f = saved.out,
                              .alpha = params.value(alpha_),
                              .beta = params.value(beta_),
                              .dy = dx,
-                             .df = scratch.branch,
+                             .df = df,
                              .dalpha = params.gradient(alpha_),
                              .dbeta = params.gradient(beta_),
                              .accumulate = accumulate});
@@ -88,26 +110,45 @@ void FfnLayer::BackwardScales(Context& context, const ParamSet& params, const Sa
 void FfnLayer::BackwardBranch(Context& context, const ParamSet& params, const Saved& saved,
                               const TensorView& z, const TensorView& dz, bool add_to_dz,
                               const Scratch& scratch, bool accumulate) const {
-  const TensorView& df = scratch.branch;
   if (fused()) {
-    return in_.Backward(context, params, {z, df, dz, add_to_dz, accumulate});
+    return BackwardFused(context, params, z, scratch.branch, dz, add_to_dz, accumulate);
   }
-  out_.Backward(context, params, {saved.activated, df, scratch.hidden, false, accumulate});
+  out_.Backward(context, params, {saved.activated, scratch.branch, scratch.hidden, accumulate});
   if (has_activation()) {
     ActivationBackward(context, {.kind = ActivationOf(kind_),
                                  .x = saved.hidden,
                                  .dout = scratch.hidden,
                                  .dx = scratch.hidden});
   }
-  in_.Backward(context, params, {z, scratch.hidden, dz, add_to_dz, accumulate});
+  in_.Backward(context, params,
+               {.x = z,
+                .dy = scratch.hidden,
+                .dx = dz,
+                .scratch = scratch.sums,
+                .add_to_dx = add_to_dz,
+                .accumulate = accumulate});
 }
 
-std::vector<Linear*> FfnLayer::linears() {
-  return fused() ? std::vector<Linear*>{&in_} : std::vector<Linear*>{&in_, &out_};
+void FfnLayer::BackwardFused(Context& context, const ParamSet& params, const TensorView& z,
+                             const TensorView& df, const TensorView& dz, bool add_to_dz,
+                             bool accumulate) const {
+  fused_.Backward(context, params,
+                  {.x = tp_.ShareOfRows(z),
+                   .dy = tp_.ShareOfRows(df),
+                   .dx = tp_.ShareOfStream(dz),
+                   .add_to_dx = add_to_dz,
+                   .accumulate = accumulate});
+  tp_.CompleteStream(dz, "input gradient of a fused FFN");
 }
 
-std::vector<const Linear*> FfnLayer::linears() const {
-  return fused() ? std::vector<const Linear*>{&in_} : std::vector<const Linear*>{&in_, &out_};
+std::vector<Weight*> FfnLayer::weights() {
+  if (fused()) return {&fused_.weight()};
+  return {&in_.linear().weight(), &out_.linear().weight()};
+}
+
+std::vector<const Weight*> FfnLayer::weights() const {
+  if (fused()) return {&fused_.weight()};
+  return {&in_.linear().weight(), &out_.linear().weight()};
 }
 
 }  // namespace entrain

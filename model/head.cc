@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "model/init.h"
-#include "runtime/kernels/cross_entropy.h"
 #include "runtime/kernels/matmul.h"
 
 namespace entrain {
@@ -30,29 +29,29 @@ TensorView Slice(const TensorView& vector, int64_t begin, int64_t count) {
 
 }  // namespace
 
-Head::Head(ParamSet& params, const ModelConfig& config, ParamId embedding)
-    : width_(config.width),
-      vocab_(config.vocab),
-      padded_vocab_(config.padded_vocab()),
-      norm_(params, "transformer.ln_f", config.final_norm, config.width),
+Head::Head(ParamSet& params, const ModelConfig& config, ParamId embedding, const TensorParallel& tp)
+    : tp_(tp),
+      width_(config.width),
+      vocab_(VocabShard::Of(config.vocab, tp.place())),
+      cross_entropy_(tp, vocab_.tokens),
+      norm_(params, "transformer.ln_f", config.final_norm, config.width, tp),
       matrix_(embedding) {
   if (config.tie_word_embeddings) return;
-  matrix_ = params.Add({.name = "lm_head.weight",
-                        .shape = {vocab_, width_},
-                        .init = InitKind::kNormal,
-                        .scale = kInitStd,
-                        .padded_rows = padded_vocab_,
-                        .matrix = true});
+  matrix_ =
+      params.Add(VocabMatrixSpec("lm_head.weight", config.vocab, width_, kInitStd, tp.place()));
 }
 
 Head::Saved Head::AllocateSaved(Arena& arena, int64_t rows, int64_t chunk_rows, DType compute,
                                 bool training) const {
   Saved saved;
   saved.norm = norm_.AllocateSaved(arena, rows, compute);
-  saved.logits = arena.Allocate("logits", DType::kF32, {std::min(rows, chunk_rows), padded_vocab_});
+  const int64_t held = std::min(rows, chunk_rows);
+  saved.logits = arena.Allocate("logits", DType::kF32, {held, vocab_.padded});
+  saved.softmax = VocabCrossEntropy::AllocateSaved(arena, held);
   saved.loss = arena.Allocate("loss", DType::kF32, {rows});
   if (training && !norm_.is_none()) {
-    saved.normed = arena.Allocate("gradient of the final norm", DType::kF32, {rows, width_});
+    saved.normed =
+        arena.Allocate("gradient of the final norm", DType::kF32, {tp_.StreamRows(rows), width_});
   }
   return saved;
 }
@@ -70,41 +69,49 @@ TensorView Head::ChunkLogits(Context& context, const ParamSet& params, const Sav
 double Head::Loss(Context& context, const ParamSet& params, const TensorView& x,
                   const TensorView& targets, Saved& saved) const {
   norm_.Forward(context, params, x, saved.norm);
+  tp_.GatherStream(saved.norm.out, "input of the head");
   const int64_t chunk_rows = saved.logits.rows();
-  for (int64_t begin = 0; begin < x.rows(); begin += chunk_rows) {
-    const int64_t count = std::min(chunk_rows, x.rows() - begin);
-    CrossEntropy(context, {.logits = ChunkLogits(context, params, saved, begin, count),
-                           .targets = Slice(targets, begin, count),
-                           .loss = Slice(saved.loss, begin, count),
-                           .vocab = vocab_});
+  const int64_t rows = targets.size();
+  for (int64_t begin = 0; begin < rows; begin += chunk_rows) {
+    const int64_t count = std::min(chunk_rows, rows - begin);
+    cross_entropy_.Run(context,
+                       {.logits = ChunkLogits(context, params, saved, begin, count),
+                        .targets = Slice(targets, begin, count),
+                        .loss = Slice(saved.loss, begin, count)},
+                       saved.softmax);
   }
   return MeanOf(saved.loss);
 }
 
 double Head::LossAndGradient(Context& context, const ParamSet& params, const TensorView& x,
                              const TensorView& targets, float scale, const TensorView& dx,
-                             bool accumulate, Saved& saved) const {
+                             const TensorView& sums, bool accumulate, Saved& saved) const {
   norm_.Forward(context, params, x, saved.norm);
+  tp_.GatherStream(saved.norm.out, "input of the head");
   const TensorView& dnormed = norm_.is_none() ? dx : saved.normed;
+  const TensorParallel::Part part = tp_.BeginSum(dnormed, /*add=*/false, sums);
   const int64_t chunk_rows = saved.logits.rows();
-  for (int64_t begin = 0; begin < x.rows(); begin += chunk_rows) {
-    const int64_t count = std::min(chunk_rows, x.rows() - begin);
+  const int64_t rows = targets.size();
+  for (int64_t begin = 0; begin < rows; begin += chunk_rows) {
+    const int64_t count = std::min(chunk_rows, rows - begin);
     const TensorView logits = ChunkLogits(context, params, saved, begin, count);
     const TensorView dlogits = GradientOver(logits, saved.norm.out.dtype());
-    CrossEntropy(context, {.logits = logits,
-                           .targets = Slice(targets, begin, count),
-                           .loss = Slice(saved.loss, begin, count),
-                           .dlogits = dlogits,
-                           .vocab = vocab_,
-                           .scale = scale});
+    cross_entropy_.Run(context,
+                       {.logits = logits,
+                        .targets = Slice(targets, begin, count),
+                        .loss = Slice(saved.loss, begin, count),
+                        .dlogits = dlogits,
+                        .scale = scale},
+                       saved.softmax);
     Matmul(context,
-           {.a = dlogits, .b = params.compute(matrix_), .out = dnormed.Rows(begin, count)});
+           {.a = dlogits, .b = params.compute(matrix_), .out = part.out.Rows(begin, count)});
     Matmul(context, {.a = dlogits,
                      .b = saved.norm.out.Rows(begin, count),
                      .out = params.gradient(matrix_),
                      .transpose_a = true,
                      .accumulate = accumulate || begin > 0});
   }
+  tp_.EndSum(context, dnormed, /*add=*/false, part, "gradient of the head's input");
   if (!norm_.is_none()) {
     std::memset(dx.raw(), 0, static_cast<size_t>(dx.bytes()));
     norm_.Backward(context, params, x, saved.norm, saved.normed, dx, accumulate);

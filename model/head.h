@@ -1,4 +1,4 @@
-// Head: final norm, logits, loss. The logits of one chunk of rows exist at a time, once: they become their own
+// Head: final norm, logits, loss. The vocabulary is cut over tp. The logits of one chunk of rows exist at a time, once: they become their own
 // gradient in place, and go through the head's backward at once, before the next chunk is made.
 #ifndef ENTRAIN_MODEL_HEAD_H_
 #define ENTRAIN_MODEL_HEAD_H_
@@ -6,6 +6,8 @@
 #include "model/model_config.h"
 #include "model/norm.h"
 #include "parallel/param_set.h"
+#include "parallel/vocab_cross_entropy.h"
+#include "parallel/vocab_embedding.h"
 
 namespace entrain {
 
@@ -15,28 +17,29 @@ class Head {
 
   Head() = default;
   // Parameters `transformer.ln_f` and, untied, `lm_head.weight` [V, C]; `embedding` is wte.
-  Head(ParamSet& params, const ModelConfig& config, ParamId embedding);
+  Head(ParamSet& params, const ModelConfig& config, ParamId embedding, const TensorParallel& tp);
 
   struct Saved {
     NormLayer::Saved norm;
-    TensorView logits;  // f32 [min(R, chunk rows), padded V]
+    TensorView logits;  // f32 [min(R, chunk rows), padded V here]
+    VocabCrossEntropy::Saved softmax;
     TensorView loss;    // f32 [R]
-    TensorView normed;  // f32 [R, C], training only: gradient of the norm's output
+    TensorView normed;  // f32 [stream rows, C], training only: gradient of the norm's output
   };
   Saved AllocateSaved(Arena& arena, int64_t rows, int64_t chunk_rows, DType compute,
                       bool training) const;
 
-  // Mean cross-entropy over the R rows, in nats; per row in saved.loss. x f32 [R, C], targets i32 [R].
+  // Mean cross-entropy over the R rows, in nats; per row in saved.loss. x f32 [stream rows, C], targets i32 [R].
   double Loss(Context& context, const ParamSet& params, const TensorView& x,
               const TensorView& targets, Saved& saved) const;
 
-  // The same, and ∂(scale · Σ loss)/∂x into dx f32 [R, C] (overwritten). Gradients of the parameters are overwritten, or
+  // The same, and ∂(scale · Σ loss)/∂x into dx f32 [stream rows, C] (overwritten); sums as TensorParallel::BeginSum. Gradients of the parameters are overwritten, or
   // added to when accumulate; the tied embedding's are later added to by the embedding itself.
   double LossAndGradient(Context& context, const ParamSet& params, const TensorView& x,
                          const TensorView& targets, float scale, const TensorView& dx,
-                         bool accumulate, Saved& saved) const;
+                         const TensorView& sums, bool accumulate, Saved& saved) const;
 
-  // Logits f32 [rows of x, padded V] into saved.logits, which must have room for them: for sampling.
+  // Logits f32 [rows of x, padded V] into saved.logits, which must have room for them: for sampling, with one rank.
   TensorView Logits(Context& context, const ParamSet& params, const TensorView& x,
                     Saved& saved) const;
 
@@ -46,9 +49,10 @@ class Head {
   TensorView ChunkLogits(Context& context, const ParamSet& params, const Saved& saved,
                          int64_t begin, int64_t count) const;
 
+  TensorParallel tp_;
   int64_t width_ = 0;
-  int64_t vocab_ = 0;
-  int64_t padded_vocab_ = 0;
+  VocabShard vocab_;
+  VocabCrossEntropy cross_entropy_;
   NormLayer norm_;
   ParamId matrix_;  // wte or lm_head
 };

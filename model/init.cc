@@ -9,15 +9,18 @@
 namespace entrain {
 namespace {
 
-constexpr int64_t kChunk = 1 << 14;  // even: a pair of normals never straddles two chunks
+constexpr int64_t kChunk = 1 << 14;
 
-void FillNormal(Context& context, float* data, int64_t size, uint64_t seed, uint64_t stream,
-                float std) {
-  ParallelForChunks(context, size, kChunk, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i += 2) {
-      const auto pair = NormalPair(seed, stream, static_cast<uint64_t>(i / 2));
-      data[i] = std * pair[0];
-      if (i + 1 < end) data[i + 1] = std * pair[1];
+// Elements [begin, begin + size) of the whole tensor.
+void FillNormal(Context& context, float* data, int64_t begin, int64_t size, uint64_t seed,
+                uint64_t stream, float std) {
+  ParallelForChunks(context, size, kChunk, [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to;) {
+      const int64_t element = begin + i;
+      const auto pair = NormalPair(seed, stream, static_cast<uint64_t>(element / 2));
+      const bool second = element % 2 == 1;
+      data[i++] = std * pair[second ? 1 : 0];
+      if (!second && i < to) data[i++] = std * pair[1];
     }
   });
 }
@@ -34,11 +37,13 @@ void InitializeParameters(Context& context, ParamSet& params, uint64_t seed) {
     const ParamId id{i};
     const ParameterSpec& spec = params.spec(id);
     auto* data = params.value(id).data<float>();
-    const int64_t size = spec.shape[0] * (spec.shape.size() == 2 ? spec.shape[1] : 1);
     if (spec.init == InitKind::kNormal) {
-      FillNormal(context, data, size, seed, StreamOf(spec.name), spec.scale);
+      const uint64_t stream = StreamOf(spec.name);
+      spec.shard.ForEachRun([&](int64_t local, int64_t whole, int64_t count) {
+        FillNormal(context, data + local, whole, count, seed, stream, spec.scale);
+      });
     } else {
-      std::fill_n(data, size, spec.scale);
+      std::fill_n(data, spec.shard.elements(), spec.scale);
     }
   }
   params.RefreshCompute(context);

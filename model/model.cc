@@ -6,15 +6,18 @@ namespace entrain {
 
 namespace {
 
-std::optional<EntropyRegularizer> RegularizerOf(const ModelConfig& config, ParamSet& params) {
+std::optional<EntropyRegularizer> RegularizerOf(const ModelConfig& config, ParamSet& params,
+                                                const TensorParallel& tp) {
   if (!config.entropy_regularizer) return std::nullopt;
-  return EntropyRegularizer(config, params);
+  return EntropyRegularizer(config, params, tp);
 }
 
 }  // namespace
 
-Model::Model(const ModelConfig& config)
-    : regularizer_(RegularizerOf(config, params_)), transformer_(config, params_) {}
+Model::Model(const ModelConfig& config, const TensorParallel& tp)
+    : tp_(tp),
+      regularizer_(RegularizerOf(config, params_, tp)),
+      transformer_(config, params_, tp) {}
 
 int64_t Model::ParameterBytes(DType compute, bool training) const {
   return params_.BytesNeeded(compute, training);
@@ -38,11 +41,11 @@ std::vector<Model::State> Model::ExtraState() {
   for (Weight* weight : transformer_.factored_weights()) {
     if (weight->norm() != WeightNorm::kSpectral) continue;
     const TensorView u = weight->power_iteration_state();
-    states.push_back({weight->name() + ".u", {u.size()}, u.data<float>()});
+    states.push_back({weight->name() + ".u", weight->power_iteration_shard(), u.data<float>()});
   }
   if (regularizer_) {
     states.push_back({"entropy.previous_step",
-                      {config().layers, config().heads},
+                      ShardSpec::Cut({config().layers, config().heads}, 1, tp_.place()),
                       regularizer_->previous_entropy().data()});
   }
   return states;

@@ -14,8 +14,8 @@ namespace entrain {
 
 class Model {
  public:
-  // Declares every parameter; takes no memory yet. `config` must be valid.
-  explicit Model(const ModelConfig& config);
+  // Declares every parameter, as this rank of `tp` holds it; takes no memory yet. `config` must be valid and divide over tp.
+  explicit Model(const ModelConfig& config, const TensorParallel& tp = {});
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
@@ -25,15 +25,16 @@ class Model {
   int64_t ParameterBytes(DType compute, bool training) const;
   int64_t FactorBytes(DType compute);
 
-  // What training must carry besides parameters and moments: f32 vectors, by name.
+  // What training must carry besides parameters and moments: f32, by name.
   struct State {
     std::string name;
-    std::vector<int64_t> shape;
+    ShardSpec shard;
     float* data;
   };
   std::vector<State> ExtraState();
 
   const ModelConfig& config() const { return transformer_.config(); }
+  const TensorParallel& tp() const { return tp_; }
   DType compute_dtype() const { return compute_; }
   ParamSet& params() { return params_; }
   const ParamSet& params() const { return params_; }
@@ -44,6 +45,7 @@ class Model {
   const EntropyRegularizer* regularizer() const { return regularizer_ ? &*regularizer_ : nullptr; }
 
  private:
+  TensorParallel tp_;
   ParamSet params_;
   // Before the transformer: thresholds get their last gradient with the first block's, as the embeddings do, and lie beside
   // them.

@@ -8,9 +8,9 @@
 #include <string_view>
 #include <vector>
 
+#include "parallel/weight.h"
 #include "runtime/base/enum_table.h"
 #include "runtime/base/status.h"
-#include "runtime/kernels/row_norms.h"
 
 namespace entrain {
 
@@ -18,7 +18,6 @@ enum class BlockKind { kSequential, kParallel };
 enum class Position { kLearned, kRotary };
 enum class Norm { kNone, kLayerNorm };
 enum class Ffn { kGelu, kRelu, kIdentity, kFused };
-enum class WeightNorm { kNone, kWeight, kSpectral };
 enum class Temperature { kNone, kPerQuery, kPerHead };
 enum class Granularity { kHead, kQuery };
 enum class MaxEntropy { kLogT, kCausal };
@@ -34,9 +33,6 @@ inline constexpr EnumTable<Ffn, 4> kFfnNames{{{{Ffn::kGelu, "gelu"},
                                                {Ffn::kRelu, "relu"},
                                                {Ffn::kIdentity, "identity"},
                                                {Ffn::kFused, "fused"}}}};
-inline constexpr EnumTable<WeightNorm, 3> kWeightNormNames{{{{WeightNorm::kNone, "none"},
-                                                             {WeightNorm::kWeight, "weight"},
-                                                             {WeightNorm::kSpectral, "spectral"}}}};
 inline constexpr EnumTable<Temperature, 3> kTemperatureNames{
     {{{Temperature::kNone, "none"},
       {Temperature::kPerQuery, "per_query"},

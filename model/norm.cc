@@ -5,20 +5,23 @@
 
 namespace entrain {
 
-NormLayer::NormLayer(ParamSet& params, const std::string& name, Norm kind, int64_t width)
-    : kind_(kind), width_(width) {
+NormLayer::NormLayer(ParamSet& params, const std::string& name, Norm kind, int64_t width,
+                     const TensorParallel& tp)
+    : tp_(tp), kind_(kind), width_(width) {
   if (is_none()) return;
-  gain_ = params.Add({.name = name + ".weight", .shape = {width}, .scale = 1.0F});
-  bias_ = params.Add({.name = name + ".bias", .shape = {width}});
+  const bool partial = tp.sequence_parallel();
+  gain_ = params.Add(
+      {.name = name + ".weight", .shape = {width}, .scale = 1.0F, .partial_over_tp = partial});
+  bias_ = params.Add({.name = name + ".bias", .shape = {width}, .partial_over_tp = partial});
 }
 
 NormLayer::Saved NormLayer::AllocateSaved(Arena& arena, int64_t rows, DType compute) const {
   Saved saved;
-  if (is_none() && compute == DType::kF32) return saved;
+  if (is_none() && compute == DType::kF32 && !tp_.sequence_parallel()) return saved;
   saved.out = arena.Allocate("norm output", compute, {rows, width_});
   if (is_none()) return saved;
-  saved.mean = arena.Allocate("norm mean", DType::kF32, {rows});
-  saved.rstd = arena.Allocate("norm rstd", DType::kF32, {rows});
+  saved.mean = arena.Allocate("norm mean", DType::kF32, {tp_.StreamRows(rows)});
+  saved.rstd = arena.Allocate("norm rstd", DType::kF32, {tp_.StreamRows(rows)});
   return saved;
 }
 
@@ -28,11 +31,11 @@ void NormLayer::Forward(Context& context, const ParamSet& params, const TensorVi
     LayerNormForward(context, {.x = x,
                                .gain = params.value(gain_),
                                .bias = params.value(bias_),
-                               .out = saved.out,
+                               .out = tp_.StreamPart(saved.out),
                                .mean = saved.mean,
                                .rstd = saved.rstd});
-  } else if (saved.out && saved.out.dtype() == DType::kBf16) {
-    Cast(context, x, saved.out);
+  } else if (tp_.sequence_parallel() || (saved.out && saved.out.dtype() == DType::kBf16)) {
+    Cast(context, x, tp_.StreamPart(saved.out));
   } else {
     saved.out = x;
   }

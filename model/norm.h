@@ -6,6 +6,7 @@
 
 #include "model/model_config.h"
 #include "parallel/param_set.h"
+#include "parallel/tensor_parallel.h"
 #include "runtime/tensor/arena.h"
 
 namespace entrain {
@@ -14,9 +15,11 @@ class NormLayer {
  public:
   NormLayer() = default;
   // Parameters `<name>.weight` and `<name>.bias` [C], for LayerNorm.
-  NormLayer(ParamSet& params, const std::string& name, Norm kind, int64_t width);
+  NormLayer(ParamSet& params, const std::string& name, Norm kind, int64_t width,
+            const TensorParallel& tp);
 
-  // What the backward needs. `out` is the normalised stream in the compute dtype [R, C].
+  // What the backward needs. `out` is the normalised stream in the compute dtype [R, C]; only its stream rows are filled:
+  // whoever multiplies it gathers the rest.
   struct Saved {
     TensorView out;
     TensorView mean;
@@ -24,11 +27,11 @@ class NormLayer {
   };
   Saved AllocateSaved(Arena& arena, int64_t rows, DType compute) const;
 
-  // x f32 [R, C] → saved.out. Without a norm in fp32, saved.out becomes x itself: no copy.
+  // x f32 [stream rows, C] → saved.out. Without a norm in fp32, where all rows are here, saved.out becomes x itself: no copy.
   void Forward(Context& context, const ParamSet& params, const TensorView& x, Saved& saved) const;
 
   // Where the gradient of `out` is to be put: straight into the stream's gradient dx (added) when there is no norm, else
-  // into `scratch` f32 [R, C], which Backward then takes through the norm and adds to dx.
+  // into `scratch` f32 [stream rows, C], which Backward then takes through the norm and adds to dx.
   bool is_none() const { return kind_ == Norm::kNone; }
   const TensorView& GradientTarget(const TensorView& dx, const TensorView& scratch) const {
     return is_none() ? dx : scratch;
@@ -37,6 +40,7 @@ class NormLayer {
                 const TensorView& scratch, const TensorView& dx, bool accumulate) const;
 
  private:
+  TensorParallel tp_;
   Norm kind_ = Norm::kNone;
   int64_t width_ = 0;
   ParamId gain_;

@@ -3,49 +3,41 @@
 #include <cstring>
 
 #include "model/init.h"
-#include "runtime/kernels/embedding.h"
 
 namespace entrain {
-namespace {
-
-ParamId AddEmbedding(ParamSet& params, const char* name, int64_t rows, int64_t width,
-                     int64_t padded_rows) {
-  return params.Add({.name = name,
-                     .shape = {rows, width},
-                     .init = InitKind::kNormal,
-                     .scale = kInitStd,
-                     .padded_rows = padded_rows,
-                     .matrix = true});
-}
-
-}  // namespace
 
 TensorView Activations::EntropyOf(int64_t layer) const {
   const int64_t rows = entropy.dim(1) * entropy.dim(2);
   return entropy.Rows(layer * rows, rows).Reshape({entropy.dim(1), entropy.dim(2), entropy.dim(3)});
 }
 
-Transformer::Transformer(const ModelConfig& config, ParamSet& params)
-    : config_(config), params_(params) {
-  wte_ = AddEmbedding(params, "transformer.wte.weight", config.vocab, config.width,
-                      config.padded_vocab());
+Transformer::Transformer(const ModelConfig& config, ParamSet& params, const TensorParallel& tp)
+    : config_(config), params_(params), tp_(tp) {
+  wte_ = params.Add(
+      VocabMatrixSpec("transformer.wte.weight", config.vocab, config.width, kInitStd, tp.place()));
+  ParamId wpe;
   if (config.position == Position::kLearned) {
-    wpe_ = AddEmbedding(params, "transformer.wpe.weight", config.context, config.width, 0);
+    wpe = params.Add({.name = "transformer.wpe.weight",
+                      .shape = {config.context, config.width},
+                      .init = InitKind::kNormal,
+                      .scale = kInitStd,
+                      .matrix = true});
   }
+  embedding_ = VocabEmbedding(tp, VocabShard::Of(config.vocab, tp.place()), wte_, wpe);
   blocks_.reserve(static_cast<size_t>(config.layers));
   for (int64_t l = 0; l < config.layers; ++l) {
     first_param_.push_back(params.size());
-    blocks_.emplace_back(params, config, l);
+    blocks_.emplace_back(params, config, l, tp);
   }
   first_param_.push_back(params.size());
-  head_ = Head(params, config, wte_);
+  head_ = Head(params, config, wte_, tp);
 }
 
 std::vector<Weight*> Transformer::factored_weights() {
   std::vector<Weight*> weights;
   for (Block& block : blocks_) {
     if (!block.has_ffn() || config_.ffn_weight_norm == WeightNorm::kNone) continue;
-    for (Linear* linear : block.ffn().linears()) weights.push_back(&linear->weight());
+    for (Weight* weight : block.ffn().weights()) weights.push_back(weight);
   }
   return weights;
 }
@@ -54,7 +46,7 @@ std::vector<const Weight*> Transformer::factored_weights() const {
   std::vector<const Weight*> weights;
   for (const Block& block : blocks_) {
     if (!block.has_ffn() || config_.ffn_weight_norm == WeightNorm::kNone) continue;
-    for (const Linear* linear : block.ffn().linears()) weights.push_back(&linear->weight());
+    for (const Weight* weight : block.ffn().weights()) weights.push_back(weight);
   }
   return weights;
 }
@@ -67,9 +59,14 @@ Activations Transformer::AllocateActivations(Arena& arena, const ActivationLayou
   Activations a;
   a.layout = layout;
   const int64_t rows = a.rows();
+  const int64_t stream_rows = tp_.StreamRows(rows);
   const int64_t num_streams = layout.training ? config_.layers + 1 : 2;
   for (int64_t i = 0; i < num_streams; ++i) {
-    a.stream.push_back(arena.Allocate("residual stream", DType::kF32, {rows, config_.width}));
+    a.stream.push_back(
+        arena.Allocate("residual stream", DType::kF32, {stream_rows, config_.width}));
+  }
+  if (tp_.sequence_parallel()) {
+    a.sums = arena.Allocate("part of a sum over ranks", DType::kF32, {rows, config_.width});
   }
   const bool keep_all = layout.training && !layout.recompute;
   // Blocks differ only by a pruned FFN, and those come last: the first block's memory serves for any.
@@ -78,14 +75,16 @@ Activations Transformer::AllocateActivations(Arena& arena, const ActivationLayou
     a.blocks.push_back(blocks_[static_cast<size_t>(l)].AllocateSaved(
         arena, layout.batch, layout.positions, layout.compute));
   }
-  a.entropy = arena.Allocate("row entropies", DType::kF32,
-                             {config_.layers, layout.batch, config_.heads, layout.positions});
+  a.entropy =
+      arena.Allocate("row entropies", DType::kF32,
+                     {config_.layers, layout.batch, tp_.Share(config_.heads), layout.positions});
   a.head = head_.AllocateSaved(arena, rows, layout.logits_rows, layout.compute, layout.training);
   if (!layout.training) return a;
-  a.gradient = arena.Allocate("gradient of the stream", DType::kF32, {rows, config_.width});
+  a.gradient = arena.Allocate("gradient of the stream", DType::kF32, {stream_rows, config_.width});
   a.entropy_gradient = arena.Allocate("gradient of row entropies", DType::kF32,
-                                      {layout.batch, config_.heads, layout.positions});
+                                      {layout.batch, tp_.Share(config_.heads), layout.positions});
   a.scratch = blocks_[0].AllocateScratch(arena, rows, layout.compute);
+  a.scratch.sums = a.sums;
   return a;
 }
 
@@ -105,7 +104,7 @@ void Transformer::BeginStep(Context& context, bool training) {
 void Transformer::EndStep(Context& context, int64_t layer) {
   Block& block = blocks_[static_cast<size_t>(layer)];
   if (!block.has_ffn()) return;
-  for (Linear* linear : block.ffn().linears()) linear->weight().EndStep(context, params_);
+  for (Weight* weight : block.ffn().weights()) weight->EndStep(context, params_);
 }
 
 void Transformer::EndStep(Context& context) {
@@ -121,13 +120,10 @@ std::pair<int64_t, int64_t> Transformer::FlatRange(int64_t layer) const {
 
 void Transformer::RunBlocks(Context& context, const TensorView& inputs, Activations& a,
                             const std::function<void(int64_t layer)>& after_block) const {
-  EmbeddingForward(context, {.tokens = inputs,
-                             .wte = params_.compute(wte_),
-                             .wpe = PositionTable(),
-                             .out = a.StreamInto(0)});
+  embedding_.Forward(context, params_, inputs, a.StreamInto(0), a.sums);
   for (int64_t l = 0; l < config_.layers; ++l) {
     blocks_[static_cast<size_t>(l)].Forward(context, params_, a.StreamInto(l), a.StreamInto(l + 1),
-                                            a.EntropyOf(l), a.SavedOf(l));
+                                            a.sums, a.EntropyOf(l), a.SavedOf(l));
     if (after_block) after_block(l);
   }
 }
@@ -142,7 +138,7 @@ double Transformer::Forward(Context& context, const Tokens& tokens, double loss_
   RunBlocks(context, tokens.inputs, a);
   const auto scale = static_cast<float>(loss_scale / static_cast<double>(a.rows()));
   return head_.LossAndGradient(context, params_, a.StreamInto(config_.layers), tokens.targets,
-                               scale, a.gradient, accumulate, a.head);
+                               scale, a.gradient, a.sums, accumulate, a.head);
 }
 
 void Transformer::Backward(Context& context, const Tokens& tokens,
@@ -151,7 +147,7 @@ void Transformer::Backward(Context& context, const Tokens& tokens,
   for (int64_t l = config_.layers - 1; l >= 0; --l) {
     const Block& block = blocks_[static_cast<size_t>(l)];
     if (a.layout.recompute) {
-      block.Forward(context, params_, a.StreamInto(l), a.StreamInto(l + 1), a.EntropyOf(l),
+      block.Forward(context, params_, a.StreamInto(l), a.StreamInto(l + 1), a.sums, a.EntropyOf(l),
                     a.SavedOf(l));
     }
     const TensorView g =
@@ -165,11 +161,7 @@ void Transformer::Backward(Context& context, const Tokens& tokens,
   if (!config_.tie_word_embeddings && !accumulate) {
     std::memset(dwte.raw(), 0, static_cast<size_t>(dwte.bytes()));
   }
-  EmbeddingBackward(context, {.tokens = tokens.inputs,
-                              .dout = a.gradient,
-                              .dwte = dwte,
-                              .dwpe = wpe_.valid() ? params_.gradient(wpe_) : TensorView(),
-                              .accumulate = accumulate});
+  embedding_.Backward(context, params_, tokens.inputs, a.gradient, a.sums, accumulate);
 }
 
 }  // namespace entrain

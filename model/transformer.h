@@ -12,6 +12,7 @@
 #include "model/head.h"
 #include "model/model_config.h"
 #include "parallel/param_set.h"
+#include "parallel/vocab_embedding.h"
 #include "runtime/tensor/arena.h"
 
 namespace entrain {
@@ -29,12 +30,14 @@ struct ActivationLayout {
 // Activations of one micro-step. Without training only one block's are held, and two states of the stream.
 struct Activations {
   ActivationLayout layout;
-  std::vector<TensorView> stream;    // f32 [R, C]: input of every block, then the last one's output
+  std::vector<TensorView>
+      stream;  // f32 [stream rows, C]: input of every block, then the last one's output
   std::vector<Block::Saved> blocks;  // one a layer, or a single shared one
   Head::Saved head;
-  TensorView entropy;  // f32 [L, B, H, T]
+  TensorView entropy;  // f32 [L, B, H, T], H the heads here
+  TensorView sums;     // f32 [R, C], with sequence parallelism only: as TensorParallel::BeginSum
   // Training only:
-  TensorView gradient;          // f32 [R, C], of the stream
+  TensorView gradient;          // f32 [stream rows, C], of the stream
   TensorView entropy_gradient;  // f32 [B, H, T]
   Block::Scratch scratch;
 
@@ -50,8 +53,9 @@ struct Activations {
 
 class Transformer {
  public:
-  // Declares every parameter into `params`, which must outlive the model. `config` must be valid.
-  Transformer(const ModelConfig& config, ParamSet& params);
+  // Declares every parameter, as this rank of `tp` holds it, into `params`, which must outlive the model. `config` must be
+  // valid, and heads and FFN width divide over tp.
+  Transformer(const ModelConfig& config, ParamSet& params, const TensorParallel& tp);
 
   const ModelConfig& config() const { return config_; }
 
@@ -99,9 +103,7 @@ class Transformer {
   const std::vector<Block>& blocks() const { return blocks_; }
   const Head& head() const { return head_; }
   const ParamSet& params() const { return params_; }
-  ParamId token_embedding() const { return wte_; }
-  ParamId position_embedding() const { return wpe_; }
-  TensorView PositionTable() const { return wpe_.valid() ? params_.compute(wpe_) : TensorView(); }
+  const VocabEmbedding& embedding() const { return embedding_; }
 
   // Where a block's parameters lie in the flat buffers: [begin, end) elements, all of them and no others.
   std::pair<int64_t, int64_t> FlatRange(int64_t layer) const;
@@ -113,8 +115,9 @@ class Transformer {
  private:
   ModelConfig config_;
   ParamSet& params_;
+  TensorParallel tp_;
   ParamId wte_;
-  ParamId wpe_;
+  VocabEmbedding embedding_;
   std::vector<Block> blocks_;
   std::vector<int> first_param_;  // of each block, and one beyond the last
   Head head_;

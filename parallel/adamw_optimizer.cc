@@ -18,8 +18,16 @@ int64_t AdamWOptimizer::BytesNeeded(const ParamSet& params) {
   return 2 * params.flat_size() * SizeOf(DType::kF32);
 }
 
-double AdamWOptimizer::GradientNorm(Context& context) const {
-  return std::sqrt(SumOfSquares(context, params_.flat_gradient()));
+double AdamWOptimizer::GradientNorm(Context& context, const TensorParallel& tp) const {
+  double cut = 0.0;
+  double whole = 0.0;
+  for (int i = 0; i < params_.size(); ++i) {
+    const TensorView gradient = params_.gradient({i});
+    (params_.spec({i}).shard.is_cut() ? cut : whole) +=
+        SumOfSquares(context, gradient.Reshape({gradient.size()}));
+  }
+  tp.Sum({&cut, DType::kF64, {1}}, "gradient norm");
+  return std::sqrt(whole + cut);
 }
 
 void AdamWOptimizer::Update(Context& context, double lr, double gradient_norm) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "parallel/param_set.h"
+#include "parallel/tensor_parallel.h"
 
 namespace entrain {
 
@@ -22,8 +23,9 @@ class AdamWOptimizer {
   AdamWOptimizer(const ParamSet& params, const AdamWHyperparameters& hyperparameters);
   static int64_t BytesNeeded(const ParamSet& params);
 
-  // ‖gradient‖₂ over all parameters, fp64. Not finite exactly when some gradient is not.
-  double GradientNorm(Context& context) const;
+  // ‖gradient‖₂ over all parameters of all tp ranks, fp64, the same on each: squares of each parameter's gradient in the order
+  // of declaration, those that are cut apart from those that every rank holds. Not finite exactly when some gradient is not.
+  double GradientNorm(Context& context, const TensorParallel& tp) const;
 
   // One update with gradients multiplied by min(1, clip/(norm + 1e-6)); then values are clamped to their minima.
   void Update(Context& context, double lr, double gradient_norm);

@@ -30,6 +30,21 @@ void GradientBuckets::BeginStep() {
   for (Bucket& bucket : buckets_) bucket.missing = bucket.range.size();
 }
 
+void GradientBuckets::SumPartial(const TensorParallel& tp, ElementRange range) const {
+  // Parameters beside each other travel together; what lies between them is zero on every rank.
+  ElementRange run;
+  for (int i = 0; i < params_.size(); ++i) {
+    const int64_t begin = params_.offset({i});
+    if (begin < range.begin || begin >= range.end) continue;
+    const bool partial = params_.spec({i}).partial_over_tp;
+    if (!partial && run.size() > 0) tp.Sum(Gradient(run), "partial gradients");
+    if (!partial) run = {};
+    if (partial && run.size() == 0) run.begin = begin;
+    if (partial) run.end = begin + params_.padded_size({i});
+  }
+  if (run.size() > 0) tp.Sum(Gradient(run), "partial gradients");
+}
+
 void GradientBuckets::Complete(Context& context, ElementRange range) {
   if (buckets_.empty()) return;
   const auto first = static_cast<size_t>(range.begin / bucket_elements_);

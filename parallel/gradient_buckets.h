@@ -2,7 +2,7 @@
 //
 // The flat gradient buffer is cut into buckets of equal size. A bucket's reduction begins as soon as its last gradient is
 // complete, and moves on whenever the communicator is polled. Sums are made in rank order, so every rank gets the same bits,
-// whatever the buckets.
+// whatever the buckets. Gradients that each tp rank has a part of are summed over tp before.
 #ifndef ENTRAIN_PARALLEL_GRADIENT_BUCKETS_H_
 #define ENTRAIN_PARALLEL_GRADIENT_BUCKETS_H_
 
@@ -11,6 +11,7 @@
 
 #include "parallel/comm/communicator.h"
 #include "parallel/param_set.h"
+#include "parallel/tensor_parallel.h"
 
 namespace entrain {
 
@@ -23,7 +24,9 @@ class GradientBuckets {
 
   // A step begins: nothing is complete.
   void BeginStep();
-  // The gradients of these elements of the flat buffer are final. Each element once a step, in any order.
+  // Sums over tp what is partial among these elements of the flat buffer, before it is used or completed.
+  void SumPartial(const TensorParallel& tp, ElementRange range) const;
+  // The gradients of these elements are final on this rank. Each element once a step, in any order.
   void Complete(Context& context, ElementRange range);
   // Completes what is left and waits: then the flat gradient is the sum over dp.
   void Finish(Context& context);

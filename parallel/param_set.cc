@@ -20,6 +20,11 @@ int64_t RoundUp(int64_t value) {
 ParamId ParamSet::Add(ParameterSpec spec) {
   CHECK(values_.bytes() == 0) << "declared after Allocate: " << spec.name;
   CHECK(!Find(spec.name).valid()) << "declared twice: " << spec.name;
+  if (spec.shard.shape.empty()) {
+    spec.shard = ShardSpec::Whole(spec.shape);
+  } else {
+    spec.shape = spec.shard.LocalShape();
+  }
   CHECK(spec.shape.size() == 1 || spec.shape.size() == 2) << spec.name;
   if (spec.padded_rows == 0) spec.padded_rows = spec.shape[0];
   const ParamId id{size()};
@@ -60,9 +65,7 @@ ParamId ParamSet::Find(const std::string& name) const {
 
 int64_t ParamSet::num_elements() const {
   int64_t total = 0;
-  for (const ParameterSpec& s : specs_) {
-    total += s.shape[0] * (s.shape.size() == 2 ? s.shape[1] : 1);
-  }
+  for (const ParameterSpec& s : specs_) total += s.shard.whole_elements();
   return total;
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "parallel/shard_spec.h"
 #include "runtime/device/buffer.h"
 #include "runtime/device/context.h"
 #include "runtime/tensor/tensor_view.h"
@@ -18,13 +19,17 @@ enum class InitKind { kNormal, kConstant };
 
 struct ParameterSpec {
   std::string name;            // as in an export: "transformer.h.0.attn.c_attn.weight"
-  std::vector<int64_t> shape;  // one or two dims
+  std::vector<int64_t> shape;  // one or two dims; follows from `shard` where that is given
   InitKind init = InitKind::kConstant;
   float scale = 0.0F;
   int64_t padded_rows = 0;  // rows held in memory, ≥ shape[0]; the padding stays zero. 0: shape[0]
   bool matrix =
       false;  // an operand of matrix products or look-ups: decayed, and copied to bf16 in bf16 mode
   float minimum = -std::numeric_limits<float>::infinity();  // clamped to after every update
+  // What this rank holds of a tensor that is cut over tp; left out: all of it.
+  ShardSpec shard;
+  // Whole on every tp rank, but each sees only some rows of the batch: gradients are to be summed over tp.
+  bool partial_over_tp = false;
 };
 
 // Refers to a parameter of one ParamSet; cheap to copy.
@@ -45,7 +50,7 @@ class ParamSet {
   int size() const { return static_cast<int>(specs_.size()); }
   const ParameterSpec& spec(ParamId id) const { return specs_[id.index]; }
   ParamId Find(const std::string& name) const;
-  // Number of trained numbers, padding not counted.
+  // Number of trained numbers of all tp ranks together, padding not counted.
   int64_t num_elements() const;
 
   // fp32 master value, shape with padding.

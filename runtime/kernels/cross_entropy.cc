@@ -5,21 +5,51 @@
 
 namespace entrain {
 namespace cpu {
+void SoftmaxStatistics(Context& context, const SoftmaxStatisticsArgs& args);
+void SoftmaxRescale(Context& context, const SoftmaxRescaleArgs& args);
 void CrossEntropy(Context& context, const CrossEntropyArgs& args);
 }  // namespace cpu
+namespace {
 
-void CrossEntropy(Context& context, const CrossEntropyArgs& args) {
+void CheckVector(const char* name, const TensorView& vector, DType dtype, int64_t size) {
+  CheckDType(name, vector, dtype);
+  CheckDims(name, vector, {size});
+}
+
+// What both steps over the logits are given.
+template <typename Args>
+void CheckShared(const Args& args) {
   const int64_t rows = args.logits.rows(), width = args.logits.dim(-1);
   CheckDType("cross-entropy logits", args.logits, DType::kF32);
   CheckDims("cross-entropy logits", args.logits, {rows, width});
-  CheckDType("cross-entropy targets", args.targets, DType::kI32);
-  CheckDims("cross-entropy targets", args.targets, {rows});
-  CheckF32("cross-entropy loss", args.loss, {rows});
-  CHECK(0 < args.vocab && args.vocab <= width)
-      << "cross-entropy: vocab " << args.vocab << " of " << width << " columns";
+  CheckVector("cross-entropy targets", args.targets, DType::kI32, rows);
+  CheckVector("cross-entropy max", args.max, DType::kF32, rows);
+  CheckVector("cross-entropy sum", args.sum, DType::kF64, rows);
+  CheckVector("cross-entropy target", args.target, DType::kF64, rows);
+  CHECK(0 <= args.vocab.count && args.vocab.count <= width)
+      << "cross-entropy: vocab " << args.vocab.count << " of " << width << " columns";
+}
+
+}  // namespace
+
+void SoftmaxStatistics(Context& context, const SoftmaxStatisticsArgs& args) {
+  CheckShared(args);
+  ENTRAIN_DISPATCH(SoftmaxStatistics, context, args);
+}
+
+void SoftmaxRescale(Context& context, const SoftmaxRescaleArgs& args) {
+  CheckVector("softmax sum", args.sum, DType::kF64, args.sum.size());
+  CheckVector("softmax maximum, from", args.from, DType::kF32, args.sum.size());
+  CheckVector("softmax maximum, to", args.to, DType::kF32, args.sum.size());
+  ENTRAIN_DISPATCH(SoftmaxRescale, context, args);
+}
+
+void CrossEntropy(Context& context, const CrossEntropyArgs& args) {
+  CheckShared(args);
+  CheckVector("cross-entropy loss", args.loss, DType::kF32, args.logits.rows());
   if (args.dlogits) {
     CheckFloat("cross-entropy dlogits", args.dlogits);
-    CheckDims("cross-entropy dlogits", args.dlogits, {rows, width});
+    CheckDims("cross-entropy dlogits", args.dlogits, {args.logits.rows(), args.logits.dim(-1)});
     CHECK(args.dlogits.raw() == args.logits.raw() &&
           args.dlogits.row_stride() * SizeOf(args.dlogits.dtype()) ==
               args.logits.row_stride() * SizeOf(DType::kF32))

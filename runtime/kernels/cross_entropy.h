@@ -1,4 +1,6 @@
-// Cross-entropy fused with its gradient: the logits become their own gradient, in place.
+// Cross-entropy and its gradient over the columns of the vocabulary that a rank holds. The logits become their own
+// gradient, in place. In three steps, so that ranks with other columns can join in between; max, sum and target then are
+// those of all columns.
 #ifndef ENTRAIN_RUNTIME_KERNELS_CROSS_ENTROPY_H_
 #define ENTRAIN_RUNTIME_KERNELS_CROSS_ENTROPY_H_
 
@@ -7,16 +9,45 @@
 
 namespace entrain {
 
-// logits f32 [R, Vp], of which columns [0, vocab) count; targets i32 [R] in [0, vocab).
-// loss f32 [R]: log Σ exp(logit) − logit[target], in nats.
+// Columns [0, count) of the logits are the tokens [first_token, first_token + count); the others are padding.
+struct VocabRange {
+  int64_t first_token = 0;
+  int64_t count = 0;
+};
+
+// logits f32 [R, Vp]; targets i32 [R], tokens. Writes, a row: max f32 [R], the largest logit (the least float without
+// columns); sum f64 [R], Σ exp(logit − max); target f64 [R], the target's logit, 0 where it is not among these columns.
+// Sums run over blocks of 1,024 columns, block after block.
+struct SoftmaxStatisticsArgs {
+  TensorView logits;
+  TensorView targets;
+  VocabRange vocab;
+  TensorView max;
+  TensorView sum;
+  TensorView target;
+};
+void SoftmaxStatistics(Context& context, const SoftmaxStatisticsArgs& args);
+
+// sum f64 [R] *= exp(from − to), from and to f32 [R]: sums relative to one maximum as sums relative to another.
+struct SoftmaxRescaleArgs {
+  TensorView sum;
+  TensorView from;
+  TensorView to;
+};
+void SoftmaxRescale(Context& context, const SoftmaxRescaleArgs& args);
+
+// loss f32 [R]: max + log(sum) − target, in nats.
 // dlogits: empty (loss only), or [R, Vp] over the same memory as logits: f32 with the same row stride, or bf16 with twice
 // the row stride in elements. Written as scale · (softmax − onehot); padding columns become 0.
 struct CrossEntropyArgs {
   TensorView logits;
   TensorView targets;
+  VocabRange vocab;
+  TensorView max;
+  TensorView sum;
+  TensorView target;
   TensorView loss;
   TensorView dlogits;
-  int64_t vocab = 0;
   float scale = 1.0F;
 };
 void CrossEntropy(Context& context, const CrossEntropyArgs& args);

@@ -69,28 +69,58 @@ void WriteGradient(const float* logits, T* dlogits, int64_t vocab, int64_t width
   std::fill(dlogits + vocab, dlogits + width, T(0.0F));
 }
 
+// Column of a row's target, −1 when it is not among these.
+int64_t TargetColumn(const VocabRange& vocab, const TensorView& targets, int64_t row) {
+  const int64_t column = targets.data<int32_t>()[row] - vocab.first_token;
+  return 0 <= column && column < vocab.count ? column : -1;
+}
+
 template <typename T>
-void Row(const CrossEntropyArgs& args, int64_t row) {
+void GradientRow(const CrossEntropyArgs& args, int64_t row) {
   const float* logits = args.logits.row<float>(row);
-  const auto target = args.targets.data<int32_t>()[row];
-  const float target_logit = logits[target];
-  const Normalizer normalizer = NormalizerOf(logits, args.vocab);
-  args.loss.data<float>()[row] =
-      static_cast<float>(double{normalizer.max} - double{target_logit} + std::log(normalizer.sum));
-  if (!args.dlogits) return;
-  const auto inverse = static_cast<float>(1.0 / normalizer.sum);
+  const float max = args.max.data<float>()[row];
+  const auto inverse = static_cast<float>(1.0 / args.sum.data<double>()[row]);
+  const int64_t target = TargetColumn(args.vocab, args.targets, row);
+  const float target_logit = target < 0 ? max : logits[target];
   T* dlogits = args.dlogits.row<T>(row);
-  WriteGradient(logits, dlogits, args.vocab, args.logits.dim(-1), normalizer.max,
-                args.scale * inverse);
-  const float probability = inverse * std::exp(target_logit - normalizer.max);
+  WriteGradient(logits, dlogits, args.vocab.count, args.logits.dim(-1), max, args.scale * inverse);
+  if (target < 0) return;
+  const float probability = inverse * std::exp(target_logit - max);
   dlogits[target] = T(args.scale * (probability - 1.0F));
 }
 
 }  // namespace
 
+void SoftmaxStatistics(Context& context, const SoftmaxStatisticsArgs& args) {
+  ParallelFor(context, args.logits.rows(), [&](int64_t row) {
+    const float* logits = args.logits.row<float>(row);
+    const Normalizer normalizer = NormalizerOf(logits, args.vocab.count);
+    const int64_t target = TargetColumn(args.vocab, args.targets, row);
+    args.max.data<float>()[row] = normalizer.max;
+    args.sum.data<double>()[row] = normalizer.sum;
+    args.target.data<double>()[row] = target < 0 ? 0.0 : double{logits[target]};
+  });
+}
+
+void SoftmaxRescale(Context& /*context*/, const SoftmaxRescaleArgs& args) {
+  auto* sum = args.sum.data<double>();
+  const auto* from = args.from.data<float>();
+  const auto* to = args.to.data<float>();
+  for (int64_t row = 0; row < args.sum.size(); ++row) {
+    sum[row] *= std::exp(double{from[row]} - double{to[row]});
+  }
+}
+
 void CrossEntropy(Context& context, const CrossEntropyArgs& args) {
+  auto* loss = args.loss.data<float>();
+  const auto* max = args.max.data<float>();
+  const auto* sum = args.sum.data<double>();
+  const auto* target = args.target.data<double>();
   DispatchFloat(args.dlogits.dtype(), [&]<typename T>(T) {
-    ParallelFor(context, args.logits.rows(), [&](int64_t row) { Row<T>(args, row); });
+    ParallelFor(context, args.logits.rows(), [&](int64_t row) {
+      loss[row] = static_cast<float>(double{max[row]} - target[row] + std::log(sum[row]));
+      if (args.dlogits) GradientRow<T>(args, row);
+    });
   });
 }
 

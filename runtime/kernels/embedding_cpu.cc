@@ -10,10 +10,17 @@ using simd::Float;
 // Columns of a task of the backward pass: a thread adds the whole batch into its columns, in the order of the batch.
 constexpr int64_t kBlockColumns = 128;
 
+// A token's row of the table, −1 when it is another rank's.
+int64_t RowOf(int32_t token, int64_t first_token, const TensorView& table) {
+  const int64_t row = token - first_token;
+  return 0 <= row && row < table.dim(0) ? row : -1;
+}
+
+// token + position; either may be null.
 template <typename T>
 void EmbedRow(const T* token, const T* position, float* out, int64_t width) {
   simd::ForEachVector(width, [&](int64_t i, auto lanes) {
-    Float value = lanes.Load(token + i);
+    Float value = token != nullptr ? Float(lanes.Load(token + i)) : simd::Zero();
     if (position != nullptr) value += lanes.Load(position + i);
     lanes.Store(out + i, value);
   });
@@ -29,8 +36,9 @@ void TokenGradient(Context& context, const EmbeddingBackwardArgs& args) {
   const auto* tokens = args.tokens.data<int32_t>();
   ParallelForChunks(context, args.dwte.dim(-1), kBlockColumns, [&](int64_t begin, int64_t end) {
     for (int64_t row = 0; row < args.tokens.size(); ++row) {
-      AddTo(args.dout.row<float>(row) + begin, args.dwte.row<float>(tokens[row]) + begin,
-            end - begin);
+      const int64_t to = RowOf(tokens[row], args.first_token, args.dwte);
+      if (to < 0) continue;
+      AddTo(args.dout.row<float>(row) + begin, args.dwte.row<float>(to) + begin, end - begin);
     }
   });
 }
@@ -59,7 +67,9 @@ void EmbeddingForward(Context& context, const EmbeddingForwardArgs& args) {
     ParallelFor(context, args.tokens.size(), [&](int64_t row) {
       const T* position =
           args.wpe ? args.wpe.row<T>(args.first_position + row % positions) : nullptr;
-      EmbedRow(args.wte.row<T>(tokens[row]), position, args.out.row<float>(row), args.out.dim(-1));
+      const int64_t from = RowOf(tokens[row], args.first_token, args.wte);
+      EmbedRow(from < 0 ? nullptr : args.wte.row<T>(from), position, args.out.row<float>(row),
+               args.out.dim(-1));
     });
   });
 }

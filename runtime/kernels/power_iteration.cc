@@ -5,7 +5,11 @@
 
 namespace entrain {
 namespace cpu {
-double PowerIteration(Context& context, const PowerIterationArgs& args);
+void MatrixVector(Context& context, const TensorView& raw, const TensorView& x,
+                  const TensorView& out);
+void TransposedMatrixVector(Context& context, const TensorView& raw, const TensorView& x,
+                            const TensorView& out);
+double InnerProduct(Context& context, const TensorView& a, const TensorView& b);
 void SpectralScale(Context& context, const TensorView& raw, double sigma, const TensorView& weight);
 void SpectralBackward(Context& context, const SpectralBackwardArgs& args);
 }  // namespace cpu
@@ -15,16 +19,35 @@ void CheckRaw(const TensorView& raw) {
   CheckF32("spectral norm raw", raw, {raw.dim(0), raw.dim(1)});
 }
 
+void CheckF64(const TensorView& out, int64_t size) {
+  CheckDType("matrix-vector out", out, DType::kF64);
+  CheckDims("matrix-vector out", out, {size});
+}
+
 void CheckSigma(double sigma) { CHECK(!(sigma <= 0.0)) << "spectral norm: sigma " << sigma; }
 
 }  // namespace
 
-double PowerIteration(Context& context, const PowerIterationArgs& args) {
-  CheckRaw(args.raw);
-  CheckF32("power iteration u", args.u, {args.raw.dim(1)});
-  CheckF32("power iteration v", args.v, {args.raw.dim(0)});
-  CheckF32("power iteration next_u", args.next_u, {args.raw.dim(1)});
-  ENTRAIN_DISPATCH(PowerIteration, context, args);
+void MatrixVector(Context& context, const TensorView& raw, const TensorView& x,
+                  const TensorView& out) {
+  CheckRaw(raw);
+  CheckF32("matrix-vector x", x, {raw.dim(1)});
+  CheckF64(out, raw.dim(0));
+  ENTRAIN_DISPATCH(MatrixVector, context, raw, x, out);
+}
+
+void TransposedMatrixVector(Context& context, const TensorView& raw, const TensorView& x,
+                            const TensorView& out) {
+  CheckRaw(raw);
+  CheckF32("matrix-vector x", x, {raw.dim(0)});
+  CheckF64(out, raw.dim(1));
+  ENTRAIN_DISPATCH(TransposedMatrixVector, context, raw, x, out);
+}
+
+double InnerProduct(Context& context, const TensorView& a, const TensorView& b) {
+  CheckF32("inner product a", a, {a.dim(0), a.dim(1)});
+  CheckF32("inner product b", b, {a.dim(0), a.dim(1)});
+  ENTRAIN_DISPATCH(InnerProduct, context, a, b);
   return 0.0;
 }
 
@@ -37,8 +60,7 @@ void SpectralScale(Context& context, const TensorView& raw, double sigma,
 }
 
 void SpectralBackward(Context& context, const SpectralBackwardArgs& args) {
-  const int64_t in = args.raw.dim(0), out = args.raw.dim(1);
-  CheckRaw(args.raw);
+  const int64_t in = args.dweight.dim(0), out = args.dweight.dim(1);
   CheckF32("spectral norm dweight", args.dweight, {in, out});
   CheckF32("spectral norm u", args.u, {out});
   CheckF32("spectral norm v", args.v, {in});

@@ -7,27 +7,28 @@
 
 namespace entrain {
 
-// raw W̄ f32 [in, out]; u f32 [out], of unit length, is read. Writes v [in] = W̄u/‖W̄u‖, next_u [out] = W̄ᵀv/‖W̄ᵀv‖ and
-// returns σ = vᵀ W̄ next_u = ‖W̄ᵀv‖. next_u may alias u. Sums in fp64 over chunks of fixed size. A zero W̄ gives σ = 0 and
-// leaves v and next_u at zero and u: callers divide by max(σ, 1e-12).
-struct PowerIterationArgs {
-  TensorView raw;
-  TensorView u;
-  TensorView v;
-  TensorView next_u;
-};
-double PowerIteration(Context& context, const PowerIterationArgs& args);
+// The two products of a power iteration, with raw W̄ f32 [in, out]; sums in fp64 over chunks of fixed size.
+// out f64 [in] = W̄x, x f32 [out].
+void MatrixVector(Context& context, const TensorView& raw, const TensorView& x,
+                  const TensorView& out);
+// out f64 [out] = W̄ᵀx, x f32 [in].
+void TransposedMatrixVector(Context& context, const TensorView& raw, const TensorView& x,
+                            const TensorView& out);
+
+// Σ a∘b in fp64; a, b f32, dense.
+double InnerProduct(Context& context, const TensorView& a, const TensorView& b);
 
 // weight f32 or bf16 = raw/sigma.
 void SpectralScale(Context& context, const TensorView& raw, double sigma, const TensorView& weight);
 
-// draw = dW/σ − (Σ dW∘W̄)/σ² · v uᵀ (u, v held constant), all f32 [in, out]; draw may alias dweight.
+// draw = dW/σ − product/σ² · v uᵀ, product = Σ dW∘W̄ over the whole matrix (u, v held constant); matrices f32 [in, out], u f32
+// [out], v f32 [in]; draw may alias dweight.
 struct SpectralBackwardArgs {
   TensorView dweight;
-  TensorView raw;
   TensorView u;
   TensorView v;
   double sigma = 0.0;
+  double product = 0.0;
   TensorView draw;
 };
 void SpectralBackward(Context& context, const SpectralBackwardArgs& args);

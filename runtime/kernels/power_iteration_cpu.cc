@@ -1,7 +1,5 @@
 #include <algorithm>
 #include <array>
-#include <cmath>
-#include <vector>
 
 #include "runtime/device/parallel_for.h"
 #include "runtime/kernels/power_iteration.h"
@@ -24,15 +22,6 @@ double RowProduct(const float* x, const float* y, int64_t size) {
   return simd::HorizontalSum(sum);
 }
 
-// W̄u: one task a row.
-std::vector<double> TimesVector(Context& context, const TensorView& raw, const float* u) {
-  std::vector<double> product(static_cast<size_t>(raw.dim(0)));
-  ParallelFor(context, raw.dim(0), [&](int64_t row) {
-    product[static_cast<size_t>(row)] = RowProduct(raw.row<float>(row), u, raw.dim(1));
-  });
-  return product;
-}
-
 // (W̄ᵀv) for the columns [begin, end), written to `product`; rows in chunks, chunk after chunk.
 void ColumnBlockProduct(const TensorView& raw, const float* v, int64_t begin, int64_t end,
                         double* product) {
@@ -46,52 +35,34 @@ void ColumnBlockProduct(const TensorView& raw, const float* v, int64_t begin, in
   }
 }
 
-std::vector<double> TransposeTimesVector(Context& context, const TensorView& raw, const float* v) {
-  std::vector<double> product(static_cast<size_t>(raw.dim(1)));
+}  // namespace
+
+void MatrixVector(Context& context, const TensorView& raw, const TensorView& x,
+                  const TensorView& out) {
+  auto* product = out.data<double>();
+  const auto* vector = x.data<float>();
+  ParallelFor(context, raw.dim(0), [&](int64_t row) {
+    product[row] = RowProduct(raw.row<float>(row), vector, raw.dim(1));
+  });
+}
+
+void TransposedMatrixVector(Context& context, const TensorView& raw, const TensorView& x,
+                            const TensorView& out) {
+  auto* product = out.data<double>();
+  const auto* vector = x.data<float>();
   ParallelForChunks(context, raw.dim(1), kBlockColumns, [&](int64_t begin, int64_t end) {
-    ColumnBlockProduct(raw, v, begin, end, product.data() + begin);
-  });
-  return product;
-}
-
-double Norm(const std::vector<double>& vector) {
-  double sum = 0.0;
-  for (const double value : vector) sum += value * value;
-  return std::sqrt(sum);
-}
-
-// out = vector/norm, or zero with it.
-void Normalize(const std::vector<double>& vector, double norm, float* out) {
-  std::transform(vector.begin(), vector.end(), out, [norm](double value) {
-    return norm == 0.0 ? 0.0F : static_cast<float>(value / norm);
+    std::fill(product + begin, product + end, 0.0);
+    ColumnBlockProduct(raw, vector, begin, end, product + begin);
   });
 }
 
-double ProductSum(Context& context, const TensorView& a, const TensorView& b) {
+double InnerProduct(Context& context, const TensorView& a, const TensorView& b) {
   constexpr int64_t kChunk = 16384;
   const auto* x = a.data<float>();
   const auto* y = b.data<float>();
   return SumChunks(context, a.size(), kChunk, [&](int64_t begin, int64_t end) {
     return RowProduct(x + begin, y + begin, end - begin);
   });
-}
-
-}  // namespace
-
-double PowerIteration(Context& context, const PowerIterationArgs& args) {
-  const auto* u = args.u.data<float>();
-  auto* v = args.v.data<float>();
-  auto* next_u = args.next_u.data<float>();
-  const std::vector<double> forward = TimesVector(context, args.raw, u);
-  Normalize(forward, Norm(forward), v);
-  const std::vector<double> back = TransposeTimesVector(context, args.raw, v);
-  const double sigma = Norm(back);
-  if (sigma == 0.0) {
-    std::copy_n(u, args.u.size(), next_u);
-  } else {
-    Normalize(back, sigma, next_u);
-  }
-  return sigma;
 }
 
 void SpectralScale(Context& context, const TensorView& raw, double sigma,
@@ -110,15 +81,14 @@ void SpectralScale(Context& context, const TensorView& raw, double sigma,
 
 void SpectralBackward(Context& context, const SpectralBackwardArgs& args) {
   const auto inverse = static_cast<float>(1.0 / args.sigma);
-  const double product = ProductSum(context, args.dweight, args.raw);
-  const auto outer = static_cast<float>(product / (args.sigma * args.sigma));
+  const auto outer = static_cast<float>(args.product / (args.sigma * args.sigma));
   const auto* u = args.u.data<float>();
   const auto* v = args.v.data<float>();
-  ParallelFor(context, args.raw.dim(0), [&](int64_t row) {
+  ParallelFor(context, args.dweight.dim(0), [&](int64_t row) {
     const float* dweight = args.dweight.row<float>(row);
     auto* draw = args.draw.row<float>(row);
     const float row_factor = outer * v[row];
-    simd::ForEachVector(args.raw.dim(1), [&](int64_t i, auto lanes) {
+    simd::ForEachVector(args.dweight.dim(1), [&](int64_t i, auto lanes) {
       lanes.Store(draw + i, inverse * lanes.Load(dweight + i) - row_factor * lanes.Load(u + i));
     });
   });

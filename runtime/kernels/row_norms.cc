@@ -5,7 +5,9 @@
 
 namespace entrain {
 namespace cpu {
-void UnitNorms(Context& context, const TensorView& v, NormAxis axis, const TensorView& norms);
+void UnitProducts(Context& context, const TensorView& a, const TensorView& b, NormAxis axis,
+                  const TensorView& products);
+void NormsFromSquares(Context& context, const TensorView& squares, const TensorView& norms);
 void WeightNormForward(Context& context, const WeightNormForwardArgs& args);
 void WeightNormBackward(Context& context, const WeightNormBackwardArgs& args);
 }  // namespace cpu
@@ -17,12 +19,25 @@ int64_t NumUnits(const TensorView& v, NormAxis axis) {
   return v.dim(axis == NormAxis::kOutput ? 1 : 0);
 }
 
+void CheckProducts(const TensorView& products, int64_t units) {
+  CheckDType("weight norm products", products, DType::kF64);
+  CheckDims("weight norm products", products, {units});
+}
+
 }  // namespace
 
-void UnitNorms(Context& context, const TensorView& v, NormAxis axis, const TensorView& norms) {
-  CheckV(v);
-  CheckF32("weight norm norms", norms, {NumUnits(v, axis)});
-  ENTRAIN_DISPATCH(UnitNorms, context, v, axis, norms);
+void UnitProducts(Context& context, const TensorView& a, const TensorView& b, NormAxis axis,
+                  const TensorView& products) {
+  CheckF32("unit products a", a, {a.dim(0), a.dim(1)});
+  CheckF32("unit products b", b, {a.dim(0), a.dim(1)});
+  CheckProducts(products, NumUnits(a, axis));
+  ENTRAIN_DISPATCH(UnitProducts, context, a, b, axis, products);
+}
+
+void NormsFromSquares(Context& context, const TensorView& squares, const TensorView& norms) {
+  CheckF32("weight norm norms", norms, {norms.size()});
+  CheckProducts(squares, norms.size());
+  ENTRAIN_DISPATCH(NormsFromSquares, context, squares, norms);
 }
 
 void WeightNormForward(Context& context, const WeightNormForwardArgs& args) {
@@ -40,6 +55,7 @@ void WeightNormBackward(Context& context, const WeightNormBackwardArgs& args) {
   CheckF32("weight norm dweight", args.dweight, {args.v.dim(0), args.v.dim(1)});
   CheckF32("weight norm g", args.g, {units});
   CheckF32("weight norm norms", args.norms, {units});
+  CheckProducts(args.products, units);
   CheckF32("weight norm dv", args.dv, {args.v.dim(0), args.v.dim(1)});
   CheckF32("weight norm dg", args.dg, {units});
   ENTRAIN_DISPATCH(WeightNormBackward, context, args);

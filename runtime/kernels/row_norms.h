@@ -13,25 +13,32 @@ enum class NormAxis { kOutput, kInput };
 inline constexpr EnumTable<NormAxis, 2> kNormAxisNames{
     {{{NormAxis::kOutput, "output"}, {NormAxis::kInput, "input"}}}};
 
-// norms[u] = ‖v‖ of unit u; v f32 [in, out]; norms f32 [out] (kOutput) or [in] (kInput). fp64 sums over chunks of rows.
-void UnitNorms(Context& context, const TensorView& v, NormAxis axis, const TensorView& norms);
+// products[u] = Σ a∘b over unit u; a, b f32 [in, out]; products f64 [out] (kOutput) or [in] (kInput). fp64 sums over chunks of
+// rows. Of v with itself: the squared norms.
+void UnitProducts(Context& context, const TensorView& a, const TensorView& b, NormAxis axis,
+                  const TensorView& products);
 
-// weight f32 or bf16 [in, out] = g · v/norms; g f32 [units]; norms f32 [units] is written. A unit of norm 0 gives 0.
+// norms f32 [units] = √squares, f64 [units].
+void NormsFromSquares(Context& context, const TensorView& squares, const TensorView& norms);
+
+// weight f32 or bf16 [in, out] = g · v/norms; g, norms f32 [units]. A unit of norm 0 gives 0.
 struct WeightNormForwardArgs {
   TensorView v;
   TensorView g;
+  TensorView norms;
   NormAxis axis;
   TensorView weight;
-  TensorView norms;
 };
 void WeightNormForward(Context& context, const WeightNormForwardArgs& args);
 
-// dg = Σ dW·v/‖v‖ over the unit; dv = g/‖v‖ · (dW − v/‖v‖ · dg). Both are overwritten; dv may alias dweight. All f32.
+// products f64 [units]: Σ dW·v of each unit. dg = products/‖v‖; dv = g/‖v‖ · (dW − v/‖v‖ · dg). Both are overwritten; dv may
+// alias dweight. The others f32.
 struct WeightNormBackwardArgs {
   TensorView dweight;
   TensorView v;
   TensorView g;
   TensorView norms;
+  TensorView products;
   NormAxis axis;
   TensorView dv;
   TensorView dg;

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -39,22 +40,6 @@ double RowProduct(const float* x, const float* y, int64_t size) {
   return simd::HorizontalSum(sum);
 }
 
-// Calls body(unit, Σ a∘b over the unit) for every unit.
-template <typename Body>
-void ForEachUnitProduct(Context& context, const TensorView& a, const TensorView& b, NormAxis axis,
-                        Body&& body) {
-  if (axis == NormAxis::kInput) {
-    ParallelFor(context, a.dim(0), [&](int64_t row) {
-      body(row, RowProduct(a.row<float>(row), b.row<float>(row), a.dim(1)));
-    });
-    return;
-  }
-  ParallelForChunks(context, a.dim(1), kBlockColumns, [&](int64_t begin, int64_t end) {
-    const BlockSums sums = ColumnProducts(a, b, begin, end);
-    for (int64_t unit = begin; unit < end; ++unit) body(unit, sums[unit - begin]);
-  });
-}
-
 float RatioOrZero(double numerator, double norm) {
   return norm == 0.0 ? 0.0F : static_cast<float>(numerator / norm);
 }
@@ -77,15 +62,28 @@ Float Quotient(Float numerator, Float norm) {
 
 }  // namespace
 
-void UnitNorms(Context& context, const TensorView& v, NormAxis axis, const TensorView& norms) {
-  auto* out = norms.data<float>();
-  ForEachUnitProduct(context, v, v, axis, [&](int64_t unit, double sum) {
-    out[unit] = static_cast<float>(std::sqrt(sum));
+void UnitProducts(Context& context, const TensorView& a, const TensorView& b, NormAxis axis,
+                  const TensorView& products) {
+  auto* out = products.data<double>();
+  if (axis == NormAxis::kInput) {
+    ParallelFor(context, a.dim(0), [&](int64_t row) {
+      out[row] = RowProduct(a.row<float>(row), b.row<float>(row), a.dim(1));
+    });
+    return;
+  }
+  ParallelForChunks(context, a.dim(1), kBlockColumns, [&](int64_t begin, int64_t end) {
+    const BlockSums sums = ColumnProducts(a, b, begin, end);
+    std::copy_n(sums.begin(), end - begin, out + begin);
   });
 }
 
+void NormsFromSquares(Context& /*context*/, const TensorView& squares, const TensorView& norms) {
+  const auto* from = squares.data<double>();
+  std::transform(from, from + squares.size(), norms.data<float>(),
+                 [](double square) { return static_cast<float>(std::sqrt(square)); });
+}
+
 void WeightNormForward(Context& context, const WeightNormForwardArgs& args) {
-  cpu::UnitNorms(context, args.v, args.axis, args.norms);
   DispatchFloat(args.weight.dtype(), [&]<typename T>(T) {
     ParallelFor(context, args.v.dim(0), [&](int64_t row) {
       const float* v = args.v.row<float>(row);
@@ -103,9 +101,8 @@ void WeightNormForward(Context& context, const WeightNormForwardArgs& args) {
 void WeightNormBackward(Context& context, const WeightNormBackwardArgs& args) {
   const auto* all_norms = args.norms.data<float>();
   auto* dg = args.dg.data<float>();
-  ForEachUnitProduct(context, args.dweight, args.v, args.axis, [&](int64_t unit, double sum) {
-    dg[unit] = RatioOrZero(sum, all_norms[unit]);
-  });
+  const auto* products = args.products.data<double>();
+  std::transform(products, products + args.products.size(), all_norms, dg, RatioOrZero);
   ParallelFor(context, args.v.dim(0), [&](int64_t row) {
     const float* dweight = args.dweight.row<float>(row);
     const float* v = args.v.row<float>(row);

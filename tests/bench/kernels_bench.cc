@@ -8,20 +8,20 @@
 #include <string>
 #include <vector>
 
+#include "parallel/sharded_power_iteration.h"
+#include "parallel/sharded_row_norms.h"
+#include "parallel/vocab_cross_entropy.h"
 #include "runtime/base/philox.h"
 #include "runtime/kernels/activation.h"
 #include "runtime/kernels/adamw.h"
 #include "runtime/kernels/attention.h"
 #include "runtime/kernels/cast.h"
-#include "runtime/kernels/cross_entropy.h"
 #include "runtime/kernels/embedding.h"
 #include "runtime/kernels/layernorm.h"
 #include "runtime/kernels/matmul.h"
-#include "runtime/kernels/power_iteration.h"
 #include "runtime/kernels/reduce.h"
 #include "runtime/kernels/residual.h"
 #include "runtime/kernels/rotary.h"
-#include "runtime/kernels/row_norms.h"
 #include "tests/bench/machine_peak.h"
 
 namespace entrain {
@@ -153,13 +153,14 @@ class KernelsBench {
     const int64_t stride = dtype == DType::kBf16 ? 2 * kPaddedVocab : kPaddedVocab;
     const TensorView dlogits(logits.raw(), dtype, {kRows, kPaddedVocab}, stride);
     const int64_t written = kRows * kPaddedVocab * SizeOf(dtype);
+    const VocabCrossEntropy cross_entropy({}, {0, kVocab});
+    Arena memory(1 << 20);
+    const VocabCrossEntropy::Saved saved = VocabCrossEntropy::AllocateSaved(memory, kRows);
     Bytes("cross-entropy", dtype, logits.bytes() + written, [&] {
       // Runs on its own output after the first: as good a row of logits as any.
-      CrossEntropy(context_, {.logits = logits,
-                              .targets = targets,
-                              .loss = loss,
-                              .dlogits = dlogits,
-                              .vocab = kVocab});
+      cross_entropy.Run(context_,
+                        {.logits = logits, .targets = targets, .loss = loss, .dlogits = dlogits},
+                        saved);
     });
     buffers_.clear();
   }
@@ -195,12 +196,12 @@ class KernelsBench {
     const TensorView norms = Tensor(DType::kF32, {kFfn});
     const TensorView in = Tensor(DType::kF32, {kWidth});
     Bytes("weight norm forward", DType::kF32, 3 * v.bytes(), [&] {
-      WeightNormForward(
-          context_,
-          {.v = v, .g = units, .axis = NormAxis::kOutput, .weight = weight, .norms = norms});
+      ShardedRowNorms({}, MatrixCut::kNone, NormAxis::kOutput)
+          .Forward(context_, v, units, norms, weight);
     });
     Bytes("power iteration", DType::kF32, 2 * v.bytes(), [&] {
-      sink_ = sink_ + PowerIteration(context_, {.raw = v, .u = units, .v = in, .next_u = norms});
+      sink_ =
+          sink_ + ShardedPowerIteration().Step(context_, v, {.u = units, .v = in, .next_u = norms});
     });
     buffers_.clear();
   }

@@ -1,5 +1,5 @@
-// The same run on any number of data-parallel ranks: same losses, entropies, gates and thresholds to rounding, and ranks
-// that are the same to the bit after every step.
+// The same run on any mesh of ranks: same losses, entropies, gates and thresholds to rounding, and ranks that hold the same
+// bits of what they share after every step.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -19,15 +19,17 @@ constexpr int64_t kMicroStep = 4;  // sequences of all ranks together
 
 TrainConfig RunOf(const std::string& folder, const ModelConfig& model) {
   TrainConfig config = SmallRun(folder, model);
+  config.model.heads = 4;
   config.train.steps = 20;
   config.train.global_batch = kGlobalBatch;
   config.optimizer.lr = 1e-3;
   return config;
 }
 
-std::vector<RankTrace> TrainOver(TrainConfig config, int dp, const WrapWorld& wrap = {}) {
-  config.train.micro_batch = kMicroStep / dp;
-  return TrainOnMesh(config, {.dp = dp}, wrap);
+std::vector<RankTrace> TrainOver(TrainConfig config, const MeshShape& shape,
+                                 const WrapWorld& wrap = {}) {
+  config.train.micro_batch = kMicroStep / shape.dp;
+  return TrainOnMesh(config, shape, wrap);
 }
 
 double Relative(double a, double b) { return std::abs(a - b) / std::max(std::abs(b), 1e-12); }
@@ -52,28 +54,70 @@ void ExpectSameCourse(const RankTrace& got, const RankTrace& want, double tolera
   }
 }
 
-void ExpectSameBits(const std::vector<RankTrace>& ranks) {
+// Ranks with the same part of the model hold the same bits; all ranks do of what is cut nowhere, and report the same.
+void ExpectSameBits(const std::vector<RankTrace>& ranks, int tp) {
   for (size_t r = 1; r < ranks.size(); ++r) {
     for (size_t s = 0; s < ranks[0].size(); ++s) {
-      EXPECT_TRUE(ranks[r][s].values == ranks[0][s].values) << "rank " << r << ", step " << s + 1;
-      EXPECT_EQ(ranks[r][s].loss, ranks[0][s].loss);
-      EXPECT_EQ(ranks[r][s].grad_norm, ranks[0][s].grad_norm);
-      EXPECT_EQ(ranks[r][s].gates, ranks[0][s].gates);
+      const StepTrace& mine = ranks[r][s];
+      EXPECT_TRUE(mine.values == ranks[r % static_cast<size_t>(tp)][s].values)
+          << "rank " << r << ", step " << s + 1;
+      EXPECT_TRUE(mine.shared == ranks[0][s].shared) << "rank " << r << ", step " << s + 1;
+      EXPECT_EQ(mine.loss, ranks[0][s].loss);
+      EXPECT_EQ(mine.penalty, ranks[0][s].penalty);
+      EXPECT_EQ(mine.grad_norm, ranks[0][s].grad_norm);
+      EXPECT_EQ(mine.entropy, ranks[0][s].entropy);
+      EXPECT_EQ(mine.gates, ranks[0][s].gates);
+      EXPECT_EQ(mine.thresholds, ranks[0][s].thresholds);
     }
   }
 }
 
+// The whole model after the last step, from the tp ranks that hold it.
+std::vector<float> LastValues(const std::vector<RankTrace>& ranks, int tp) {
+  std::vector<float> values = ranks[0].back().whole;
+  for (int r = 1; r < tp; ++r) {
+    const std::vector<float>& part = ranks[static_cast<size_t>(r)].back().whole;
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (std::isnan(values[i])) values[i] = part[i];
+    }
+  }
+  return values;
+}
+
+void ExpectNear(const std::vector<float>& got, const std::vector<float>& want, double tolerance) {
+  ASSERT_EQ(got.size(), want.size());
+  double difference = 0.0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    difference = std::max(difference, std::abs(double{got[i]} - want[i]));
+  }
+  EXPECT_LE(difference, tolerance);
+}
+
+struct MeshCase {
+  MeshShape shape;
+  bool sequence_parallel = false;
+};
+
+std::string NameOf(const MeshCase& c) {
+  return "dp" + std::to_string(c.shape.dp) + "_tp" + std::to_string(c.shape.tp) +
+         (c.sequence_parallel ? "_sequence_parallel" : "");
+}
+
 class TrainerMeshTest : public ::testing::TestWithParam<Variant> {};
 
-TEST_P(TrainerMeshTest, AnyNumberOfDataParallelRanksGivesTheSameCourse) {
+TEST_P(TrainerMeshTest, AnyMeshGivesTheSameCourse) {
   TemporaryFolder folder(TemporaryFolder::FastPlace());
-  const TrainConfig config = RunOf(folder.path(), GetParam().config);
-  const std::vector<RankTrace> one = TrainOver(config, 1);
-  for (const int dp : {2, 4}) {
-    SCOPED_TRACE(testing::Message() << "dp " << dp);
-    const std::vector<RankTrace> many = TrainOver(config, dp);
+  TrainConfig config = RunOf(folder.path(), GetParam().config);
+  const std::vector<RankTrace> one = TrainOver(config, {});
+  for (const MeshCase& mesh :
+       {MeshCase{{2, 1}}, MeshCase{{4, 1}}, MeshCase{{1, 2}}, MeshCase{{1, 2}, true},
+        MeshCase{{2, 2}}, MeshCase{{2, 2}, true}, MeshCase{{1, 4}}, MeshCase{{1, 4}, true}}) {
+    SCOPED_TRACE(NameOf(mesh));
+    config.parallel.sequence_parallel = mesh.sequence_parallel;
+    const std::vector<RankTrace> many = TrainOver(config, mesh.shape);
     ExpectSameCourse(many[0], one[0], 1e-5);
-    ExpectSameBits(many);
+    ExpectSameBits(many, mesh.shape.tp);
+    ExpectNear(LastValues(many, mesh.shape.tp), one[0].back().whole, 2e-3);
   }
 }
 
@@ -84,11 +128,31 @@ TEST_P(TrainerMeshTest, RanksStayTheSameInBf16) {
   config.train.precision = Precision::kBf16;
   config.parallel.reduce_precision = Precision::kBf16;
   config.parallel.bucket_mb = 0.002;
-  const std::vector<RankTrace> one = TrainOver(config, 1);
-  const std::vector<RankTrace> many = TrainOver(config, 2);
-  ExpectSameBits(many);
-  for (size_t s = 0; s < many[0].size(); ++s) {
-    EXPECT_LE(Relative(many[0][s].loss, one[0][s].loss), 1e-2) << "step " << s + 1;
+  const std::vector<RankTrace> one = TrainOver(config, {});
+  for (const MeshCase& mesh : {MeshCase{{2, 1}}, MeshCase{{1, 2}}, MeshCase{{2, 2}, true}}) {
+    SCOPED_TRACE(NameOf(mesh));
+    config.parallel.sequence_parallel = mesh.sequence_parallel;
+    const std::vector<RankTrace> many = TrainOver(config, mesh.shape);
+    ExpectSameBits(many, mesh.shape.tp);
+    for (size_t s = 0; s < many[0].size(); ++s) {
+      EXPECT_LE(Relative(many[0][s].loss, one[0][s].loss), 1e-2) << "step " << s + 1;
+    }
+  }
+}
+
+TEST_P(TrainerMeshTest, RecomputingGivesTheSameBitsOverTp) {
+  TemporaryFolder folder(TemporaryFolder::FastPlace());
+  TrainConfig config = RunOf(folder.path(), GetParam().config);
+  config.train.steps = 3;
+  for (const bool sequence_parallel : {false, true}) {
+    config.parallel.sequence_parallel = sequence_parallel;
+    config.train.recompute = false;
+    const std::vector<RankTrace> kept = TrainOver(config, {1, 2});
+    config.train.recompute = true;
+    const std::vector<RankTrace> recomputed = TrainOver(config, {1, 2});
+    for (size_t r = 0; r < kept.size(); ++r) {
+      EXPECT_TRUE(kept[r].back().values == recomputed[r].back().values) << "rank " << r;
+    }
   }
 }
 
@@ -161,10 +225,10 @@ TEST(EntropyOverRanksTest, WithoutTheReductionOfEntropiesRanksRegulariseDifferen
   config.optimizer.lr = 4e-3;
   config.data.shuffle = false;
   WriteUnlikeShards(config);
-  const RankTrace one = TrainOver(config, 1)[0];
-  ExpectSameCourse(TrainOver(config, 2)[0], one, 1e-5);
+  const RankTrace one = TrainOver(config, {})[0];
+  ExpectSameCourse(TrainOver(config, {2, 1})[0], one, 1e-5);
   const std::vector<RankTrace> broken =
-      TrainOver(config, 2, [](std::unique_ptr<Communicator> world) {
+      TrainOver(config, {2, 1}, [](std::unique_ptr<Communicator> world) {
         return std::make_unique<WithoutOne>(std::move(world), "entropy statistics");
       });
   EXPECT_NE(broken[0].back().entropy, broken[1].back().entropy);

@@ -1,11 +1,12 @@
 #include "tests/support/mesh_training.h"
 
+#include <algorithm>
+#include <cmath>
 #include <thread>
 
 #include "launcher/trainer.h"
-#include "parallel/comm/communicator_host.h"
-#include "parallel/comm/transport_local.h"
 #include "runtime/base/check.h"
+#include "tests/support/local_ranks.h"
 
 namespace entrain {
 namespace {
@@ -18,24 +19,28 @@ std::vector<double> Flat(const HeadTable& table) {
   return values;
 }
 
+void AddValues(const ParamSet& params, ParamId id, StepTrace& trace) {
+  const auto* data = params.value(id).data<float>();
+  const ShardSpec& shard = params.spec(id).shard;
+  trace.values.insert(trace.values.end(), data, data + params.padded_size(id));
+  if (!shard.is_cut()) {
+    trace.shared.insert(trace.shared.end(), data, data + params.padded_size(id));
+  }
+  const auto begin = static_cast<std::ptrdiff_t>(trace.whole.size());
+  trace.whole.resize(trace.whole.size() + static_cast<size_t>(shard.whole_elements()), NAN);
+  shard.ForEachRun([&](int64_t local, int64_t whole, int64_t count) {
+    std::copy_n(data + local, count, trace.whole.begin() + begin + whole);
+  });
+}
+
 StepTrace TraceOf(const StepReport& report, const Model& model) {
   StepTrace trace{.loss = report.loss,
                   .penalty = report.penalty,
                   .grad_norm = report.grad_norm,
-                  .entropy = Flat(report.entropy.Means())};
-  const ParamSet& params = model.params();
-  for (int i = 0; i < params.size(); ++i) {
-    const auto* data = params.value({i}).data<float>();
-    trace.values.insert(trace.values.end(), data, data + params.padded_size({i}));
-  }
-  const EntropyRegularizer* regularizer = model.regularizer();
-  if (regularizer == nullptr) return trace;
-  for (int64_t l = 0; l < model.config().layers; ++l) {
-    for (int64_t h = 0; h < model.config().heads; ++h) {
-      trace.gates.push_back(regularizer->Gate(l, h));
-      trace.thresholds.push_back(regularizer->Threshold(params, l, h));
-    }
-  }
+                  .entropy = Flat(report.entropy.Means()),
+                  .gates = Flat(report.gate),
+                  .thresholds = Flat(report.threshold)};
+  for (int i = 0; i < model.params().size(); ++i) AddValues(model.params(), {i}, trace);
   return trace;
 }
 
@@ -54,7 +59,7 @@ RankTrace TrainRank(const TrainConfig& config, const Mesh& mesh) {
   auto data = TokenDataset::Open(FileSystem::Posix(), config.data.train, config.data.format,
                                  config.model.context, config.model.vocab);
   CHECK(data.ok()) << data.status().ToString();
-  Model model(config.model);
+  Model model(config.model, TensorParallel(mesh.tp(), config.parallel.sequence_parallel));
   model.Allocate(config.compute_dtype(), true);
   Trainer trainer(config, **context, mesh, model, *data);
   model.transformer().Initialize(**context, config.train.seed);
@@ -74,17 +79,12 @@ RankTrace TrainRank(const TrainConfig& config, const Mesh& mesh) {
 
 std::vector<RankTrace> TrainOnMesh(const TrainConfig& config, const MeshShape& shape,
                                    const WrapWorld& wrap) {
-  auto transports = MakeLocalTransports(shape.world());
   std::vector<RankTrace> traces(static_cast<size_t>(shape.world()));
-  std::vector<std::thread> threads;
-  for (size_t r = 0; r < traces.size(); ++r) {
-    threads.emplace_back([&, r] {
-      std::unique_ptr<Communicator> world = MakeHostCommunicator(std::move(transports[r]));
-      if (wrap) world = wrap(std::move(world));
-      traces[r] = TrainRank(config, Mesh(std::move(world), shape));
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
+  OnLocalRanks(shape.world(), [&](std::unique_ptr<Communicator> world) {
+    const auto rank = static_cast<size_t>(world->rank());
+    if (wrap) world = wrap(std::move(world));
+    traces[rank] = TrainRank(config, Mesh(std::move(world), shape));
+  });
   return traces;
 }
 

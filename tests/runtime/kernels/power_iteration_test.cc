@@ -19,71 +19,33 @@ TestTensor UnitVector() {
   return u;
 }
 
-Doubles Normalized(Doubles x) {
-  const double norm = std::sqrt(Dot(x, x));
-  for (double& value : x) value /= norm;
-  return x;
-}
-
-struct Step {
-  Doubles v, next_u;
-  double sigma;
-};
-
-Step Reference(const Doubles& raw, const Doubles& u) {
-  Doubles v(kIn);
-  Doubles next(kOut);
-  for (int64_t i = 0; i < kIn * kOut; ++i) v[i / kOut] += raw[i] * u[i % kOut];
-  v = Normalized(v);
-  for (int64_t i = 0; i < kIn * kOut; ++i) next[i % kOut] += raw[i] * v[i / kOut];
-  return {v, Normalized(next), std::sqrt(Dot(next, next))};
-}
-
-TEST(PowerIterationTest, OneStep) {
-  const auto outputs = OnAnyThreads([&](Context& context) {
-    TestTensor raw = Raw();
-    TestTensor u = UnitVector();
-    TestTensor v = TestTensor::F32({kIn});
-    TestTensor sigma = TestTensor::F32({1});
-    sigma.Set(
-        0, PowerIteration(context,
-                          {.raw = raw.view(), .u = u.view(), .v = v.view(), .next_u = u.view()}));
-    return std::vector{v, u, sigma};
-  });
-  const Step reference = Reference(Raw().values(), UnitVector().values());
-  EXPECT_LT(RelativeError(outputs[0].values(), reference.v), 1e-6);
-  EXPECT_LT(RelativeError(outputs[1].values(), reference.next_u), 1e-6);
-  EXPECT_NEAR(outputs[2].At(0) / reference.sigma, 1.0, 1e-6);
-}
-
-TEST(PowerIterationTest, ConvergesToTheLargestSingularValue) {
-  // diag(3, 1, …): after some steps σ is 3 and u the first axis.
-  TestTensor raw = TestTensor::F32({4, 4});
-  for (int64_t i = 0; i < 4; ++i) raw.Set(i * 5, i == 0 ? 3.0 : 1.0);
-  TestTensor u = TestTensor::F32({4});
-  u.Fill(0.5);
-  TestTensor v = TestTensor::F32({4});
-  const auto context = CpuContext(1);
-  double sigma = 0.0;
-  for (int step = 0; step < 20; ++step) {
-    sigma = PowerIteration(*context,
-                           {.raw = raw.view(), .u = u.view(), .v = v.view(), .next_u = u.view()});
+TEST(MatrixVectorTest, BothWays) {
+  const Doubles raw = Raw().values();
+  TestTensor x = UnitVector();
+  TestTensor y = TestTensor::Normal(DType::kF32, {kIn}, 3);
+  Doubles forward(kIn);
+  Doubles back(kOut);
+  for (int64_t i = 0; i < kIn * kOut; ++i) {
+    forward[i / kOut] += raw[i] * x.At(i % kOut);
+    back[i % kOut] += raw[i] * y.At(i / kOut);
   }
-  EXPECT_NEAR(sigma, 3.0, 1e-6);
-  EXPECT_NEAR(u.At(0), 1.0, 1e-6);
+  const auto outputs = OnAnyThreads([&](Context& context) {
+    TestTensor raw_tensor = Raw();
+    TestTensor in(DType::kF64, {kIn});
+    TestTensor out(DType::kF64, {kOut});
+    out.Fill(9.0);
+    MatrixVector(context, raw_tensor.view(), x.view(), in.view());
+    TransposedMatrixVector(context, raw_tensor.view(), y.view(), out.view());
+    return std::vector{in, out};
+  });
+  EXPECT_LT(RelativeError(outputs[0].values(), forward), 1e-12);
+  EXPECT_LT(RelativeError(outputs[1].values(), back), 1e-12);
 }
 
-TEST(PowerIterationTest, ZeroMatrix) {
-  TestTensor raw = TestTensor::F32({kIn, kOut});
-  TestTensor u = UnitVector();
-  TestTensor v = TestTensor::Normal(DType::kF32, {kIn}, 9);
-  TestTensor next_u = TestTensor::F32({kOut});
-  EXPECT_EQ(
-      PowerIteration(*CpuContext(2),
-                     {.raw = raw.view(), .u = u.view(), .v = v.view(), .next_u = next_u.view()}),
-      0.0);
-  EXPECT_EQ(v.values(), Doubles(kIn, 0.0));
-  EXPECT_EQ(next_u.bytes(), u.bytes());
+TEST(InnerProductTest, OverAllElements) {
+  TestTensor a = Raw();
+  TestTensor b = TestTensor::Normal(DType::kF32, {kIn, kOut}, 8);
+  EXPECT_NEAR(InnerProduct(*CpuContext(2), a.view(), b.view()), Dot(a.values(), b.values()), 1e-12);
 }
 
 TEST(SpectralScaleTest, Divides) {
@@ -113,15 +75,14 @@ TEST(SpectralBackwardTest, DifferencesWithUAndVHeld) {
     return sigma;
   };
   const auto outputs = OnAnyThreads([&](Context& context) {
-    TestTensor raw_tensor = Raw();
     TestTensor u = fixed_u;
     TestTensor v = fixed_v;
     TestTensor gradient = TestTensor::Normal(DType::kF32, {kIn, kOut}, 3);
     SpectralBackward(context, {.dweight = gradient.view(),
-                               .raw = raw_tensor.view(),
                                .u = u.view(),
                                .v = v.view(),
                                .sigma = sigma_of(raw),
+                               .product = Dot(dweight, raw),
                                .draw = gradient.view()});
     return std::vector{gradient};
   });

@@ -32,6 +32,20 @@ Doubles Weight(const Doubles& v, const Doubles& g, NormAxis axis) {
   return weight;
 }
 
+// The steps of a matrix that is whole on one rank.
+void UnitNorms(Context& context, const TensorView& v, NormAxis axis, const TensorView& norms) {
+  TestTensor squares(DType::kF64, {norms.size()});
+  UnitProducts(context, v, v, axis, squares.view());
+  NormsFromSquares(context, squares.view(), norms);
+}
+
+void RunBackward(Context& context, WeightNormBackwardArgs args) {
+  TestTensor products(DType::kF64, {args.norms.size()});
+  UnitProducts(context, args.dweight, args.v, args.axis, products.view());
+  args.products = products.view();
+  WeightNormBackward(context, args);
+}
+
 TestTensor V() { return TestTensor::Normal(DType::kF32, {kIn, kOut}, 1, 0.02); }
 TestTensor G(NormAxis axis) { return TestTensor::Normal(DType::kF32, {Units(axis)}, 2); }
 
@@ -43,11 +57,12 @@ TEST(RowNormsTest, Forward) {
         TestTensor g = G(axis);
         TestTensor weight(dtype, {kIn, kOut});
         TestTensor norms = TestTensor::F32({Units(axis)});
+        UnitNorms(context, v.view(), axis, norms.view());
         WeightNormForward(context, {.v = v.view(),
                                     .g = g.view(),
+                                    .norms = norms.view(),
                                     .axis = axis,
-                                    .weight = weight.view(),
-                                    .norms = norms.view()});
+                                    .weight = weight.view()});
         return std::vector{weight, norms};
       });
       EXPECT_LT(RelativeError(outputs[0].values(), Weight(V().values(), G(axis).values(), axis)),
@@ -73,13 +88,13 @@ std::vector<TestTensor> Backward(Context& context, NormAxis axis) {
   TestTensor norms = TestTensor::F32({Units(axis)});
   TestTensor dg = TestTensor::F32({Units(axis)});
   UnitNorms(context, v.view(), axis, norms.view());
-  WeightNormBackward(context, {.dweight = gradient.view(),
-                               .v = v.view(),
-                               .g = g.view(),
-                               .norms = norms.view(),
-                               .axis = axis,
-                               .dv = gradient.view(),
-                               .dg = dg.view()});
+  RunBackward(context, {.dweight = gradient.view(),
+                        .v = v.view(),
+                        .g = g.view(),
+                        .norms = norms.view(),
+                        .axis = axis,
+                        .dv = gradient.view(),
+                        .dg = dg.view()});
   return {gradient, dg};
 }
 
@@ -127,18 +142,19 @@ TEST(RowNormsTest, UnitOfNormZero) {
     TestTensor norms = TestTensor::F32({Units(axis)});
     TestTensor dg = TestTensor::F32({Units(axis)});
     const auto context = CpuContext(1);
+    UnitNorms(*context, v.view(), axis, norms.view());
     WeightNormForward(*context, {.v = v.view(),
                                  .g = g.view(),
+                                 .norms = norms.view(),
                                  .axis = axis,
-                                 .weight = weight.view(),
-                                 .norms = norms.view()});
-    WeightNormBackward(*context, {.dweight = v.view(),
-                                  .v = v.view(),
-                                  .g = g.view(),
-                                  .norms = norms.view(),
-                                  .axis = axis,
-                                  .dv = weight.view(),
-                                  .dg = dg.view()});
+                                 .weight = weight.view()});
+    RunBackward(*context, {.dweight = v.view(),
+                           .v = v.view(),
+                           .g = g.view(),
+                           .norms = norms.view(),
+                           .axis = axis,
+                           .dv = weight.view(),
+                           .dg = dg.view()});
     EXPECT_EQ(norms.At(5), 0.0);
     EXPECT_EQ(dg.At(5), 0.0);
     for (const double value : weight.values()) ASSERT_TRUE(std::isfinite(value));
@@ -147,10 +163,10 @@ TEST(RowNormsTest, UnitOfNormZero) {
 
 TEST(RowNormsDeathTest, NamesTheOperand) {
   TestTensor v = V();
-  TestTensor norms = TestTensor::F32({kIn});
+  TestTensor norms(DType::kF64, {kIn});
   const auto context = CpuContext(1);
-  EXPECT_DEATH(UnitNorms(*context, v.view(), NormAxis::kOutput, norms.view()),
-               "weight norm norms, dim 0: f32 \\[131\\]");
+  EXPECT_DEATH(UnitProducts(*context, v.view(), v.view(), NormAxis::kOutput, norms.view()),
+               "weight norm products, dim 0: f64 \\[131\\]");
 }
 
 }  // namespace

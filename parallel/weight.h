@@ -1,12 +1,14 @@
 // Weight: a matrix [in, out] of a linear map, possibly re-parameterised. Layers see a plain matrix and its gradient;
 // BeginStep builds the matrix once a step and EndStep chains its gradient once a step.
-#ifndef ENTRAIN_MODEL_WEIGHT_H_
-#define ENTRAIN_MODEL_WEIGHT_H_
+#ifndef ENTRAIN_PARALLEL_WEIGHT_H_
+#define ENTRAIN_PARALLEL_WEIGHT_H_
 
 #include <string>
 
-#include "model/model_config.h"
 #include "parallel/param_set.h"
+#include "parallel/sharded_power_iteration.h"
+#include "parallel/sharded_row_norms.h"
+#include "runtime/base/enum_table.h"
 #include "runtime/tensor/arena.h"
 
 namespace entrain {
@@ -14,11 +16,28 @@ namespace entrain {
 // kNone:     parameter `<name>` = W.
 // kWeight:   parameters `<name>_v` [in, out] and `<name>_g` [units]; W = g · v/‖v‖.
 // kSpectral: parameter `<name>` = W̄ and training state u [out]; W = W̄/σ(W̄), σ from one power iteration a step.
+enum class WeightNorm { kNone, kWeight, kSpectral };
+inline constexpr EnumTable<WeightNorm, 3> kWeightNormNames{{{{WeightNorm::kNone, "none"},
+                                                             {WeightNorm::kWeight, "weight"},
+                                                             {WeightNorm::kSpectral, "spectral"}}}};
+
+struct WeightSpec {
+  int64_t in = 0;  // of the whole matrix
+  int64_t out = 0;
+  float std = 0.0F;  // of the initial values
+  WeightNorm norm = WeightNorm::kNone;
+  NormAxis axis = NormAxis::kOutput;
+  MatrixCut cut = MatrixCut::kNone;
+  int64_t groups = 1;  // of the columns: q, k and v, each of which is cut
+  // Whole, and multiplied with other rows of the batch on every tp rank: its gradient is partial.
+  bool partial_gradient = false;
+};
+
 class Weight {
  public:
   Weight() = default;
-  Weight(ParamSet& params, const std::string& name, int64_t in, int64_t out, float std,
-         WeightNorm norm = WeightNorm::kNone, NormAxis axis = NormAxis::kOutput);
+  Weight(ParamSet& params, const std::string& name, const WeightSpec& spec,
+         const TensorParallel& tp);
 
   // Memory for the built matrix and its factors (none when plain).
   void Allocate(Arena& arena, DType compute);
@@ -39,20 +58,24 @@ class Weight {
   TensorView gradient(const ParamSet& params) const { return params.gradient(raw_); }
   // The effective matrix in fp32 for an export: valid after BeginStep.
   void CopyEffective(Context& context, const ParamSet& params, const TensorView& out) const;
-  // From an effective matrix: v = W, g = ‖W‖; W̄ = W.
+  // From this rank's part of an effective matrix: v = W, g = ‖W‖; W̄ = W.
   void SetEffective(Context& context, const ParamSet& params, const float* matrix);
 
   const std::string& name() const { return name_; }
   WeightNorm norm() const { return norm_; }
-  // The persistent u of kSpectral, f32 [out]: a listed piece of training state.
+  // The persistent u of kSpectral, f32 [out], and what this rank holds of it: a listed piece of training state.
   TensorView power_iteration_state() const { return u_; }
+  const ShardSpec& power_iteration_shard() const { return u_shard_; }
 
  private:
   std::string name_;
-  int64_t in_ = 0;
+  int64_t in_ = 0;  // of this rank's part
   int64_t out_ = 0;
   WeightNorm norm_ = WeightNorm::kNone;
-  NormAxis axis_ = NormAxis::kOutput;
+  int64_t units_ = 0;  // with weight norm, here
+  ShardedRowNorms row_norms_;
+  ShardedPowerIteration power_iteration_;
+  ShardSpec u_shard_;
   ParamId raw_;   // W, v or W̄
   ParamId gain_;  // g
   TensorView effective_;
@@ -65,4 +88,4 @@ class Weight {
 
 }  // namespace entrain
 
-#endif  // ENTRAIN_MODEL_WEIGHT_H_
+#endif  // ENTRAIN_PARALLEL_WEIGHT_H_

@@ -1,0 +1,105 @@
+#include "parallel/linear.h"
+
+#include <utility>
+
+#include "runtime/kernels/matmul.h"
+#include "runtime/kernels/reduce.h"
+
+namespace entrain {
+namespace {
+
+LinearSpec WithCut(LinearSpec spec, MatrixCut cut) {
+  spec.weight.cut = cut;
+  return spec;
+}
+
+}  // namespace
+
+// ---- Linear ----
+
+Linear::Linear(ParamSet& params, const std::string& name, const LinearSpec& spec,
+               const TensorParallel& tp)
+    : weight_(params, name + ".weight", spec.weight, tp), columns_(spec.bias) {
+  if (spec.bias.begin >= spec.bias.end) return;
+  ShardSpec shard = ShardSpec::Whole({spec.weight.out});
+  if (spec.weight.cut == MatrixCut::kColumns) {
+    shard = ShardSpec::Cut({spec.weight.out}, 0, tp.place(), spec.weight.groups);
+    columns_ = {tp.Share(spec.bias.begin), tp.Share(spec.bias.end)};
+  }
+  bias_ = params.Add({.name = name + ".bias",
+                      .shard = std::move(shard),
+                      .partial_over_tp = spec.weight.partial_gradient});
+}
+
+void Linear::Forward(Context& context, const ParamSet& params, const ForwardArgs& args) const {
+  Matmul(context, {.a = args.x,
+                   .b = weight_.matrix(params),
+                   .out = args.y,
+                   .bias = bias_.valid() && args.with_bias ? params.value(bias_) : TensorView(),
+                   .accumulate = args.accumulate});
+}
+
+void Linear::Backward(Context& context, const ParamSet& params, const Gradients& g) const {
+  Matmul(context, {.a = g.x,
+                   .b = g.dy,
+                   .out = weight_.gradient(params),
+                   .transpose_a = true,
+                   .accumulate = g.accumulate});
+  if (bias_.valid()) {
+    ColumnSum(context, {.x = g.dy,
+                        .out = params.gradient(bias_),
+                        .begin = columns_.begin,
+                        .end = columns_.end,
+                        .accumulate = g.accumulate});
+  }
+  Matmul(context, {.a = g.dy,
+                   .b = weight_.matrix(params),
+                   .out = g.dx,
+                   .transpose_b = true,
+                   .accumulate = g.add_to_dx});
+}
+
+// ---- ColumnLinear ----
+
+ColumnLinear::ColumnLinear(ParamSet& params, const std::string& name, LinearSpec spec,
+                           const TensorParallel& tp)
+    : tp_(tp), linear_(params, name, WithCut(spec, MatrixCut::kColumns), tp) {}
+
+void ColumnLinear::Forward(Context& context, const ParamSet& params, const TensorView& x,
+                           const TensorView& y) const {
+  tp_.GatherStream(x, "input of a column-parallel matrix");
+  linear_.Forward(context, params, {.x = x, .y = y});
+}
+
+void ColumnLinear::Backward(Context& context, const ParamSet& params, const Gradients& g) const {
+  const TensorParallel::Part part = tp_.BeginSum(g.dx, g.add_to_dx, g.scratch);
+  linear_.Backward(context, params,
+                   {.x = g.x,
+                    .dy = g.dy,
+                    .dx = part.out,
+                    .add_to_dx = part.accumulate,
+                    .accumulate = g.accumulate});
+  tp_.EndSum(context, g.dx, g.add_to_dx, part, "input gradient of a column-parallel matrix");
+}
+
+// ---- RowLinear ----
+
+RowLinear::RowLinear(ParamSet& params, const std::string& name, LinearSpec spec,
+                     const TensorParallel& tp)
+    : tp_(tp), linear_(params, name, WithCut(spec, MatrixCut::kRows), tp) {}
+
+void RowLinear::Forward(Context& context, const ParamSet& params, const ForwardArgs& args) const {
+  const TensorParallel::Part part = tp_.BeginSum(args.y, args.accumulate, args.scratch);
+  // The bias is in the sum once: in the first rank's part.
+  linear_.Forward(
+      context, params,
+      {.x = args.x, .y = part.out, .accumulate = part.accumulate, .with_bias = tp_.rank() == 0});
+  tp_.EndSum(context, args.y, args.accumulate, part, "output of a row-parallel matrix");
+}
+
+void RowLinear::Backward(Context& context, const ParamSet& params, const Gradients& g) const {
+  tp_.GatherStream(g.dy, "output gradient of a row-parallel matrix");
+  linear_.Backward(context, params, {.x = g.x, .dy = g.dy, .dx = g.dx, .accumulate = g.accumulate});
+}
+
+}  // namespace entrain

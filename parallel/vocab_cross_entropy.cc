@@ -1,0 +1,49 @@
+#include "parallel/vocab_cross_entropy.h"
+
+#include <cstring>
+
+namespace entrain {
+namespace {
+
+TensorView First(const TensorView& vector, int64_t count, int64_t begin = 0) {
+  auto* data = static_cast<char*>(vector.raw()) + begin * SizeOf(vector.dtype());
+  return {data, vector.dtype(), {count}};
+}
+
+}  // namespace
+
+VocabCrossEntropy::Saved VocabCrossEntropy::AllocateSaved(Arena& arena, int64_t rows) {
+  return {.local_max = arena.Allocate("largest logits here", DType::kF32, {rows}),
+          .max = arena.Allocate("largest logits", DType::kF32, {rows}),
+          .normalizer = arena.Allocate("softmax normalizers", DType::kF64, {2, rows})};
+}
+
+void VocabCrossEntropy::Run(Context& context, const Args& args, const Saved& saved) const {
+  const int64_t rows = args.logits.rows();
+  const TensorView local_max = First(saved.local_max, rows);
+  const TensorView max = First(saved.max, rows);
+  const TensorView sum = First(saved.normalizer, rows);
+  const TensorView target = First(saved.normalizer, rows, rows);
+  SoftmaxStatistics(context, {.logits = args.logits,
+                              .targets = args.targets,
+                              .vocab = vocab_,
+                              .max = local_max,
+                              .sum = sum,
+                              .target = target});
+  std::memcpy(max.raw(), local_max.raw(), static_cast<size_t>(max.bytes()));
+  tp_.Max(max, "largest logits");
+  SoftmaxRescale(context, {.sum = sum, .from = local_max, .to = max});
+  // One reduction for both: they lie side by side.
+  tp_.Sum(First(saved.normalizer, 2 * rows), "softmax normalizers");
+  CrossEntropy(context, {.logits = args.logits,
+                         .targets = args.targets,
+                         .vocab = vocab_,
+                         .max = max,
+                         .sum = sum,
+                         .target = target,
+                         .loss = args.loss,
+                         .dlogits = args.dlogits,
+                         .scale = args.scale});
+}
+
+}  // namespace entrain
