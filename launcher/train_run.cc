@@ -161,7 +161,8 @@ absl::StatusOr<Verdict> TrainRun::Run() {
   absl::Status mine;
   std::optional<std::string> leave;
   while (true) {
-    const bool done = trainer_->counters().step == config_.train.steps;
+    // A checkpoint may lie beyond train.steps, when that was lowered since.
+    const bool done = trainer_->counters().step >= config_.train.steps;
     if (mine.ok() && !done) mine = trainer_->ReadBatches();
     ASSIGN_OR_RETURN(leave, Exchange(mine));
     // Only when all ranks are known to be well: saving is one work of all.

@@ -244,6 +244,18 @@ TEST_F(TrainCommandTest, AFinishedRunHasNothingLeftToDo) {
   EXPECT_EQ(CheckpointBytes(run(), 2), before);
 }
 
+TEST_F(TrainCommandTest, AskedForFewerStepsThanThereAreItHasFinished) {
+  TrainConfig config = Small("sm");
+  config.train.steps = 4;
+  ASSERT_EQ(Train(config).code, 0);
+  config.train.steps = 2;
+  const ProcessResult again =
+      RunProcess({"/usr/bin/timeout", "60", ENTRAIN_BINARY, "train", "--config", Write(config)});
+  EXPECT_EQ(again.code, 0) << again.error;
+  EXPECT_THAT(again.output, HasSubstr("finished 4 steps"));
+  EXPECT_EQ(Metrics().size(), 4U);
+}
+
 TEST_F(TrainCommandTest, ASecondRunInTheSameFolderIsRefused) {
   TrainConfig config = Small("sm");
   config.train.steps = 1000000;
