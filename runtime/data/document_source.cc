@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -28,18 +30,25 @@ std::string ReadableKinds(const std::vector<std::string>& extensions) {
   return absl::StrJoin(kinds, ", ");
 }
 
+// Adds the files of `folder` and of the folders in it. `above`: the folders that it lies in, without links; one that a link
+// leads back to is passed over, or there would be no end.
 absl::Status AddFolder(FileSystem& fs, const std::string& folder,
                        const std::vector<std::string>& extensions,
-                       std::vector<std::string>* files) {
+                       std::vector<std::filesystem::path>* above, std::vector<std::string>* files) {
   ASSIGN_OR_RETURN(const std::vector<DirEntry> entries, fs.List(folder));
+  std::error_code error;
+  const std::filesystem::path place = std::filesystem::canonical(folder, error);
+  if (std::find(above->begin(), above->end(), place) != above->end()) return absl::OkStatus();
+  above->push_back(place);
   for (const DirEntry& entry : entries) {
     const std::string path = JoinPath(folder, entry.name);
     if (entry.is_directory) {
-      RETURN_IF_ERROR(AddFolder(fs, path, extensions, files));
+      RETURN_IF_ERROR(AddFolder(fs, path, extensions, above, files));
     } else if (IsReadable(path, extensions)) {
       files->push_back(path);
     }
   }
+  above->pop_back();
   return absl::OkStatus();
 }
 
@@ -58,7 +67,8 @@ absl::Status AddInput(FileSystem& fs, const std::string& path,
     return absl::OkStatus();
   }
   const size_t before = files->size();
-  RETURN_IF_ERROR(AddFolder(fs, path, extensions, files));
+  std::vector<std::filesystem::path> above;
+  RETURN_IF_ERROR(AddFolder(fs, path, extensions, &above, files));
   if (files->size() > before) return absl::OkStatus();
   return absl::NotFoundError(absl::StrCat("folder '", path, "' holds no file of the kinds ",
                                           ReadableKinds(extensions),

@@ -56,6 +56,18 @@ TEST_F(DocumentSourceTest, AJsonlFileIsADocumentALine) {
               ElementsAre("a.jsonl:1={1}", "a.jsonl:4={2}\r", "a.jsonl:5={3}"));
 }
 
+TEST_F(DocumentSourceTest, ALinkBackToAFolderAboveIsPassedOver) {
+  Write("in/a.txt", "a");
+  Write("in/sub/b.txt", "b");
+  for (const char* link : {"in/self", "in/sub/up", "in/sub/again"}) {
+    std::filesystem::create_directory_symlink(folder_.path() + "/in", folder_.path() + "/" + link);
+  }
+  std::filesystem::create_directory_symlink(folder_.path() + "/in/sub",
+                                            folder_.path() + "/in/twin");
+  EXPECT_THAT(Documents(Open({"in"})),
+              ElementsAre("in/a.txt=a", "in/sub/b.txt=b", "in/twin/b.txt=b"));
+}
+
 TEST_F(DocumentSourceTest, ATextFileIsOneDocument) {
   Write("a.txt", "one\ntwo\n");
   Write("empty.txt", "");
