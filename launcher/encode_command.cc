@@ -69,6 +69,12 @@ absl::StatusOr<std::string> InputBytes(const Json& object) {
       "\"bytes_hex\" must be an even number of hexadecimal digits, two a byte");
 }
 
+// For a message. Arrays and objects by their kind: they may be long, and nested deeper than writing them out can go.
+std::string Described(const Json& value) {
+  if (value.is_structured()) return absl::StrCat("a JSON ", value.type_name());
+  return value.dump(-1, ' ', true, Json::error_handler_t::replace);
+}
+
 absl::StatusOr<std::vector<int32_t>> InputIds(const Json& object) {
   const auto found = object.find("ids");
   if (found == object.end() || !found->is_array()) {
@@ -79,8 +85,7 @@ absl::StatusOr<std::vector<int32_t>> InputIds(const Json& object) {
   for (const Json& id : *found) {
     if (!id.is_number_integer()) {
       return absl::InvalidArgumentError(
-          absl::StrCat("\"ids\" must hold integers only, found ",
-                       id.dump(-1, ' ', true, Json::error_handler_t::replace)));
+          absl::StrCat("\"ids\" must hold integers only, found ", Described(id)));
     }
     const auto value = id.get<int64_t>();
     // What no int32 holds is in no vocabulary; -1 is as wrong and is named by its true value here.

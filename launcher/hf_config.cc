@@ -164,8 +164,11 @@ absl::StatusOr<ModelConfig> ReadModel(const Json& json) {
 }
 
 absl::StatusOr<Json> ParseJson(const std::string& text) {
+  // Deeper than any key that is read. What lies below is left out: copying and writing out a value recurse.
+  constexpr int kMaxDepth = 8;
+  const auto keep = [](int depth, Json::parse_event_t, const Json&) { return depth <= kMaxDepth; };
   try {
-    return Json::parse(text);
+    return Json::parse(text, keep);
   } catch (const Json::parse_error& error) {
     const std::string what = error.what();  // "[json.exception.parse_error.101] parse error at ..."
     return Refuse("not JSON: " + what.substr(std::min(what.size(), what.find("] ") + 2)));

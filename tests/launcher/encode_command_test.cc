@@ -130,6 +130,7 @@ TEST(DecodeLinesTest, NamesTheLineAndWhatIsWrong) {
       {"{\"ids\": 7}", invalid, "line 2: needs \"ids\", an array of integers"},
       {"{\"ids\": [1, \"x\"]}", invalid, "line 2: \"ids\" must hold integers only, found \"x\""},
       {"{\"ids\": [1.5]}", invalid, "found 1.5"},
+      {"{\"ids\": [[1]]}", invalid, "\"ids\" must hold integers only, found a JSON array"},
       {"{\"ids\": [257]}", range, "line 2: token 257 is not in the vocabulary: ids are 0 to 256"},
       {"{\"ids\": [-1]}", range, "line 2: token -1 is in no vocabulary"},
       {"{\"ids\": [99999999999]}", range, "line 2: token 99999999999 is in no vocabulary"},
@@ -142,6 +143,12 @@ TEST(DecodeLinesTest, NamesTheLineAndWhatIsWrong) {
     EXPECT_THAT(std::string(result.status.message()), HasSubstr(bad.message));
     EXPECT_EQ(result.out, "{\"text\":\"a\"}\n");
   }
+}
+
+TEST(DecodeLinesTest, RefusesWhatIsNestedBeyondAllDepth) {
+  const std::string deep = std::string(1000000, '[') + std::string(1000000, ']');
+  EXPECT_EQ(Decode("{\"ids\": [" + deep + "]}").status.message(),
+            "line 1: \"ids\" must hold integers only, found a JSON array");
 }
 
 TEST(EncodeLinesTest, SaysWhenTheOutputIsGone) {

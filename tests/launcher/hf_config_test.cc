@@ -186,6 +186,14 @@ TEST(HfConfigTest, WhatIsNoConfig) {
             "m/config.json: model_type = \"llama\": must be \"gpt2\"");
 }
 
+TEST(HfConfigTest, NestingBeyondAllDepthIsAnErrorLikeAnother) {
+  const std::string deep = std::string(1000000, '[') + std::string(1000000, ']');
+  for (const char* key : {"n_embd", "model_type", "entrain"}) {
+    EXPECT_THAT(MessageFor(R"({"model_type": "gpt2", ")" + std::string(key) + "\": " + deep + "}"),
+                ::testing::HasSubstr(key));
+  }
+}
+
 TEST(HfConfigTest, KeysThatChangeTheComputation) {
   const auto message = [](const std::string& key, const json& value) {
     return MessageFor(With(Gpt2(), key, value));
