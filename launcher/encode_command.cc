@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "runtime/data/json_line.h"
 #include "runtime/data/utf8.h"
 
@@ -110,13 +111,21 @@ absl::StatusOr<std::string> EncodeLine(Tokenizer& tokenizer, bool special,
   return Json{{"ids", ids}}.dump();
 }
 
+// As JSON on one line, whatever its reader takes for a line end: U+0085, U+2028 and U+2029, which JSON allows as they are,
+// are line ends to some.
+std::string TextJson(const std::string& text) {
+  return absl::StrReplaceAll(
+      Json{{"text", text}}.dump(),
+      {{"\xC2\x85", "\\u0085"}, {"\xE2\x80\xA8", "\\u2028"}, {"\xE2\x80\xA9", "\\u2029"}});
+}
+
 absl::StatusOr<std::string> DecodeLine(const Tokenizer& tokenizer, bool hex,
                                        const std::string& line) {
   ASSIGN_OR_RETURN(const Json object, ParseJsonObject(line));
   ASSIGN_OR_RETURN(const std::vector<int32_t> ids, InputIds(object));
   ASSIGN_OR_RETURN(const std::string bytes, tokenizer.Decode(ids));
   if (hex || !IsValidUtf8(bytes)) return Json{{"bytes_hex", ToHex(bytes)}}.dump();
-  return Json{{"text", bytes}}.dump();
+  return TextJson(bytes);
 }
 
 // Each line of `in` that is not blank through `translate`, to `out`.

@@ -109,6 +109,13 @@ TEST(DecodeLinesTest, WritesTextWhereItIsUtf8) {
   EXPECT_EQ(Decode("{\"ids\": [97, 255]}", true).out, "{\"bytes_hex\":\"61ff\"}\n");
 }
 
+TEST(DecodeLinesTest, EscapesWhatSomeReadersTakeForALineEnd) {
+  const std::string text = "a\n\u000b\u001c\u0085\u2028\u2029b";
+  const std::string decoded = Decode(Encode(Json{{"text", text}}.dump()).out).out;
+  EXPECT_EQ(decoded, "{\"text\":\"a\\n\\u000b\\u001c\\u0085\\u2028\\u2029b\"}\n");
+  EXPECT_EQ(Json::parse(decoded)["text"], text);
+}
+
 TEST(DecodeLinesTest, DecodesTheGoldenIds) {
   std::ifstream rows(std::string(ENTRAIN_TEST_DATA_DIR) + "/gpt2/golden_decode.jsonl");
   std::stringstream out;
