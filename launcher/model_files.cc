@@ -315,11 +315,14 @@ absl::StatusOr<ModelConfig> ReadModelFolderConfig(FileSystem& fs, const std::str
 
 absl::Status ReadModelFolderWeights(FileSystem& fs, const std::string& folder, Context& context,
                                     uint64_t seed, Model& model) {
-  ASSIGN_OR_RETURN(const SafetensorsFile file,
-                   SafetensorsFile::Open(fs, JoinPath(folder, kWeightsName)));
+  const absl::StatusOr<SafetensorsFile> file =
+      SafetensorsFile::Open(fs, JoinPath(folder, kWeightsName));
+  // A damaged model is bad input: unlike a damaged checkpoint it has no older one to fall back to.
+  if (absl::IsDataLoss(file.status())) return absl::InvalidArgumentError(file.status().message());
+  RETURN_IF_ERROR(file.status());
   // What the file need not hold starts fresh: thresholds, u of a spectral norm.
   model.transformer().Initialize(context, seed);
-  RETURN_IF_ERROR(WeightReader(file, model).Read(context));
+  RETURN_IF_ERROR(WeightReader(*file, model).Read(context));
   model.params().RefreshCompute(context);
   return absl::OkStatus();
 }

@@ -81,7 +81,7 @@ absl::StatusOr<int64_t> ZstdSource::Read(char* out, int64_t capacity) {
                        compressed_->Read(buffer_.data(), static_cast<int64_t>(buffer_.size())));
       input_ = {buffer_.data(), static_cast<size_t>(count), 0};
       if (count == 0 && inside_frame_) {
-        return absl::DataLossError(
+        return absl::InvalidArgumentError(
             absl::StrCat(path_, ": the zstd stream ends in the middle: the file was cut after ",
                          bytes_consumed(), " bytes"));
       }
@@ -89,8 +89,9 @@ absl::StatusOr<int64_t> ZstdSource::Read(char* out, int64_t capacity) {
     }
     const size_t result = ZSTD_decompressStream(stream_.get(), &output, &input_);
     if (ZSTD_isError(result) != 0) {
-      return absl::DataLossError(absl::StrCat(path_, ": not a sound zstd stream near byte ",
-                                              bytes_consumed(), ": ", ZSTD_getErrorName(result)));
+      return absl::InvalidArgumentError(absl::StrCat(path_, ": not a sound zstd stream near byte ",
+                                                     bytes_consumed(), ": ",
+                                                     ZSTD_getErrorName(result)));
     }
     inside_frame_ = result != 0;
   }

@@ -14,8 +14,8 @@ namespace entrain {
 class ByteSource {
  public:
   virtual ~ByteSource() = default;
-  // Up to `capacity` (> 0) bytes to `out`; returns how many, 0 only at the end. DataLoss: a compressed file that is damaged
-  // or ends too early.
+  // Up to `capacity` (> 0) bytes to `out`; returns how many, 0 only at the end. InvalidArgument: a compressed file that is
+  // damaged or ends too early.
   virtual absl::StatusOr<int64_t> Read(char* out, int64_t capacity) = 0;
   // Bytes of the file itself (compressed) read so far.
   virtual int64_t bytes_consumed() const = 0;

@@ -59,7 +59,7 @@ absl::Status CheckLength(const LlmcHeader& header, int64_t file_bytes, const std
   const int64_t expected =
       kLlmcHeaderBytes + static_cast<int64_t>(header.num_tokens) * ElementBytes(header);
   if (file_bytes == expected) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat(
+  return absl::InvalidArgumentError(absl::StrCat(
       path, ": its header tells of ", header.num_tokens, " tokens, which take ", expected,
       " bytes; the file has ", file_bytes, ": it was ", file_bytes < expected ? "cut" : "added to",
       " after it was written, or never finished; make it again"));
@@ -90,9 +90,9 @@ absl::StatusOr<std::unique_ptr<TokenFile>> OpenLlmcFile(std::unique_ptr<MappedFi
                                                         const std::string& path) {
   const std::span<const std::byte> bytes = file->bytes();
   if (static_cast<int64_t>(bytes.size()) < kLlmcHeaderBytes) {
-    return absl::DataLossError(absl::StrCat(path, ": an llm.c token file begins with a header of ",
-                                            kLlmcHeaderBytes, " bytes; the file has ",
-                                            bytes.size()));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": an llm.c token file begins with a header of ", kLlmcHeaderBytes,
+                     " bytes; the file has ", bytes.size()));
   }
   LlmcHeader header{};
   std::memcpy(&header, bytes.data(), sizeof(header));
@@ -111,7 +111,7 @@ absl::StatusOr<std::unique_ptr<TokenFile>> OpenNanogptFile(std::unique_ptr<Mappe
                                                            const std::string& path) {
   const size_t size = file->bytes().size();
   if (size % 2 != 0) {
-    return absl::DataLossError(absl::StrCat(
+    return absl::InvalidArgumentError(absl::StrCat(
         path, ": a nanoGPT token file is a run of 2-byte tokens; the file has an odd number of ",
         "bytes, ", size));
   }

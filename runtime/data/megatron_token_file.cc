@@ -92,7 +92,7 @@ absl::Status MegatronIndex::ReadHeader() {
   const auto bound = static_cast<uint64_t>(size);
   if (sequences > bound || documents > bound ||
       bound != static_cast<uint64_t>(kLengthsAt) + 12 * sequences + 8 * documents) {
-    return absl::DataLossError(
+    return absl::InvalidArgumentError(
         absl::StrCat(path_, ": its header tells of ", sequences, " sequences and ", documents,
                      " document indices, which take ", kLengthsAt, " + 12·", sequences, " + 8·",
                      documents, " bytes; the file has ", size));
@@ -108,7 +108,7 @@ absl::Status MegatronIndex::CheckDocuments() const {
       num_documents_ >= 1 && Document(0) == 0 && Document(num_documents_ - 1) == num_sequences_;
   for (int64_t i = 1; fits && i < num_documents_; ++i) fits = Document(i) >= Document(i - 1);
   if (fits) return absl::OkStatus();
-  return absl::DataLossError(
+  return absl::InvalidArgumentError(
       absl::StrCat(path_, ": its document indices must rise from 0 to the number of sequences, ",
                    num_sequences_, ", and do not"));
 }
@@ -150,18 +150,18 @@ absl::Status MegatronTokenFile::Lay() {
     const int64_t offset = index_.Offset(i);
     if (length < 0 || offset < 0 || offset > data_bytes ||
         length > (data_bytes - offset) / element_bytes) {
-      return absl::DataLossError(absl::StrCat(index_.path(), ": sequence ", i, " is said to have ",
-                                              length, " tokens from byte ", offset, " of ", path_,
-                                              ", which has ", data_bytes, " bytes"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          index_.path(), ": sequence ", i, " is said to have ", length, " tokens from byte ",
+          offset, " of ", path_, ", which has ", data_bytes, " bytes"));
     }
     contiguous = contiguous && offset == size_ * element_bytes;
     size_ += length;
     furthest = std::max(furthest, offset + length * element_bytes);
   }
   if (furthest != data_bytes) {
-    return absl::DataLossError(absl::StrCat(index_.path(), ": its sequences end at byte ", furthest,
-                                            " of ", path_, ", which has ", data_bytes,
-                                            " bytes: the two files are not of one pair"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(index_.path(), ": its sequences end at byte ", furthest, " of ", path_,
+                     ", which has ", data_bytes, " bytes: the two files are not of one pair"));
   }
   if (contiguous) return absl::OkStatus();
   first_token_.reserve(static_cast<size_t>(index_.num_sequences()));

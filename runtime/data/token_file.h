@@ -34,8 +34,8 @@ class TokenFile {
 };
 
 // Refuses, with the path, what was expected and what was found: a missing or unreadable file (the
-// file system's code), a wrong magic number or version (InvalidArgument), a length that does not
-// fit the header, an .idx that does not fit its .bin (DataLoss). `path` of a Megatron pair is its
+// file system's code); a wrong magic number or version, a length that does not fit the header, an
+// .idx that does not fit its .bin (InvalidArgument). `path` of a Megatron pair is its
 // .bin or its .idx; its sequences are presented as one run, in the order of the .idx.
 absl::StatusOr<std::unique_ptr<TokenFile>> OpenTokenFile(FileSystem& fs, const std::string& path,
                                                          TokenFormat format);

@@ -203,9 +203,7 @@ TEST_F(BadInputTest, TokensFromTheFuture) {
 TEST_F(BadInputTest, TruncatedTokens) {
   const std::string bytes = ReadFile(folder() + "/tokens.bin");
   WriteFile(folder() + "/cut.bin", bytes.substr(0, bytes.size() - 10));
-  const ProcessResult result = Set("data.train=" + folder() + "/cut.bin");
-  EXPECT_NE(result.code, 0);
-  Expect(result, result.code, {"cut.bin", "391"});
+  Expect(Set("data.train=" + folder() + "/cut.bin"), kBadConfig, {"cut.bin", "391"});
 }
 
 TEST_F(BadInputTest, TooFewTokensForOneSequence) {
@@ -235,6 +233,13 @@ TEST_F(BadInputTest, BadUtf8InJsonl) {
   EXPECT_NE(result.code, 0);
   EXPECT_NE(result.error.find("bad.jsonl"), std::string::npos) << result.error;
   EXPECT_NE(result.error.find('2'), std::string::npos) << result.error;
+}
+
+TEST_F(BadInputTest, CompressedTextThatIsNone) {
+  WriteFile(folder() + "/a.jsonl.zst", "{\"text\": \"plain\"}\n");
+  Expect(RunEntrain({"tokenize", "--input", folder() + "/a.jsonl.zst", "--output",
+                     folder() + "/out", "--tokenizer", "byte"}),
+         kBadConfig, {"a.jsonl.zst", "not a sound zstd stream"});
 }
 
 // ---- models and checkpoints ----
@@ -324,6 +329,15 @@ TEST_F(BadInputTest, WeightsThatDoNotFitTheirConfig) {
   WriteFile(folder() + "/hf/config.json", json);
   Expect(Eval(folder() + "/hf", folder() + "/tokens.bin"), kBadConfig,
          {"model.safetensors", "wte.weight", "[43, 20]", "[44, 20]"});
+}
+
+TEST_F(BadInputTest, TruncatedWeights) {
+  TrainOnce();
+  ASSERT_EQ(RunEntrain({"export", "--model", run(), "--output", folder() + "/hf"}).code, 0);
+  const std::string bytes = ReadFile(folder() + "/hf/model.safetensors");
+  WriteFile(folder() + "/hf/model.safetensors", bytes.substr(0, bytes.size() - 4));
+  Expect(Eval(folder() + "/hf", folder() + "/tokens.bin"), kBadConfig,
+         {"model.safetensors", "cut short"});
 }
 
 TEST_F(BadInputTest, SwitchedOffBiasThatIsNotZero) {

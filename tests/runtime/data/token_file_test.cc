@@ -95,7 +95,7 @@ TEST_F(TokenFileTest, NanogptOnlyByName) {
                 "expected llm.c's magic number 20240520 or 20240801, or Megatron's .idx beside a "
                 ".bin, and found neither in its 6 bytes. A headerless nanoGPT file must be asked "
                 "for: format = \"nanogpt\"");
-  ExpectRefused(Write("odd.bin", "abc"), TokenFormat::kNanogpt, absl::StatusCode::kDataLoss,
+  ExpectRefused(Write("odd.bin", "abc"), TokenFormat::kNanogpt, absl::StatusCode::kInvalidArgument,
                 "the file has an odd number of bytes, 3");
 }
 
@@ -124,19 +124,20 @@ TEST_F(TokenFileTest, RefusesALlmcHeaderThatDoesNotFit) {
                 absl::StatusCode::kInvalidArgument,
                 "with magic number 20240801: expected version 7, found 1");
   ExpectRefused(Write("cut.bin", LlmcBytes(20240520, 1, 11, tokens)), llmc,
-                absl::StatusCode::kDataLoss,
+                absl::StatusCode::kInvalidArgument,
                 "its header tells of 11 tokens, which take 1046 bytes; the file has 1044: it was "
                 "cut after it was written");
   ExpectRefused(Write("long.bin", LlmcBytes(20240520, 1, 9, tokens)), llmc,
-                absl::StatusCode::kDataLoss, "the file has 1044: it was added to");
+                absl::StatusCode::kInvalidArgument, "the file has 1044: it was added to");
   ExpectRefused(Write("wide.bin", LlmcBytes(20240801, 7, 10, tokens)), llmc,
-                absl::StatusCode::kDataLoss, "which take 1064 bytes; the file has 1044");
+                absl::StatusCode::kInvalidArgument, "which take 1064 bytes; the file has 1044");
   ExpectRefused(Write("negative.bin", LlmcBytes(20240520, 1, -1, tokens)), llmc,
-                absl::StatusCode::kDataLoss, "4294967295 tokens, which take 8589935614 bytes");
+                absl::StatusCode::kInvalidArgument,
+                "4294967295 tokens, which take 8589935614 bytes");
   ExpectRefused(Write("head.bin", LlmcBytes(20240520, 1, 0, "").substr(0, 1000)), llmc,
-                absl::StatusCode::kDataLoss,
+                absl::StatusCode::kInvalidArgument,
                 "begins with a header of 1024 bytes; the file has 1000");
-  ExpectRefused(Write("none.bin", ""), llmc, absl::StatusCode::kDataLoss, "the file has 0");
+  ExpectRefused(Write("none.bin", ""), llmc, absl::StatusCode::kInvalidArgument, "the file has 0");
   ExpectRefused(Write("none.bin", ""), TokenFormat::kAuto, absl::StatusCode::kInvalidArgument,
                 "found neither in its 0 bytes");
 }
