@@ -77,9 +77,15 @@ absl::Status TrainRun::OpenOutput() {
 }
 
 absl::Status TrainRun::OpenData() {
-  auto open = [&](const std::string& path) {
-    return TokenDataset::Open(fs_, path, config_.data.format, config_.model.context,
-                              config_.model.vocab);
+  // As many tokens as a fraction of a second suffices for: small sets whole, of large ones enough to notice another
+  // tokenizer. The rest is checked as it is read.
+  constexpr int64_t kCheckedTokens = int64_t{1} << 26;
+  auto open = [&](const std::string& path) -> absl::StatusOr<TokenDataset> {
+    ASSIGN_OR_RETURN(TokenDataset data,
+                     TokenDataset::Open(fs_, path, config_.data.format, config_.model.context,
+                                        config_.model.vocab));
+    RETURN_IF_ERROR(data.CheckVocabulary(kCheckedTokens));
+    return data;
   };
   ASSIGN_OR_RETURN(train_data_, open(config_.data.train));
   if (!config_.data.validation.empty()) {

@@ -52,6 +52,14 @@ int64_t FindOutside(const int32_t* tokens, int64_t count, int64_t vocab) {
   return found - tokens;
 }
 
+absl::Status OutsideVocabulary(const TokenFile& file, int64_t position, int32_t token,
+                               int64_t vocab) {
+  return absl::OutOfRangeError(absl::StrCat(file.path(), ": token ", token, " at position ",
+                                            position, " is not in the model's vocabulary of ",
+                                            vocab, " (0 to ", vocab - 1,
+                                            "): was the file made with another tokenizer?"));
+}
+
 }  // namespace
 
 absl::StatusOr<TokenDataset> TokenDataset::Open(FileSystem& fs, const std::string& path,
@@ -80,6 +88,24 @@ absl::StatusOr<TokenDataset> TokenDataset::Open(FileSystem& fs, const std::strin
   return dataset;
 }
 
+absl::Status TokenDataset::CheckVocabulary(int64_t num_tokens) const {
+  constexpr int64_t kChunk = int64_t{1} << 16;
+  std::vector<int32_t> tokens(static_cast<size_t>(std::min(kChunk, num_tokens)));
+  for (const std::unique_ptr<TokenFile>& file : files_) {
+    for (int64_t begin = 0; begin < file->size() && num_tokens > 0; begin += kChunk) {
+      const int64_t count = std::min({kChunk, file->size() - begin, num_tokens});
+      file->Read(begin, count, tokens.data());
+      const int64_t outside = FindOutside(tokens.data(), count, vocab_);
+      if (outside >= 0) {
+        return OutsideVocabulary(*file, begin + outside, tokens[static_cast<size_t>(outside)],
+                                 vocab_);
+      }
+      num_tokens -= count;
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status TokenDataset::Read(int64_t index, int32_t* inputs, int32_t* targets) const {
   CHECK(index >= 0 && index < num_sequences_) << "sequence " << index << " of " << num_sequences_;
   const auto after = std::upper_bound(first_sequence_.begin(), first_sequence_.end(), index);
@@ -98,10 +124,7 @@ absl::Status TokenDataset::Read(int64_t index, int32_t* inputs, int32_t* targets
     tokens = targets - 1;
   }
   if (outside < 0) return absl::OkStatus();
-  return absl::OutOfRangeError(
-      absl::StrCat(file.path(), ": token ", tokens[outside], " at position ", begin + outside,
-                   " is not in the model's vocabulary of ", vocab_, " (0 to ", vocab_ - 1,
-                   "): was the file made with another tokenizer?"));
+  return OutsideVocabulary(file, begin + outside, tokens[outside], vocab_);
 }
 
 }  // namespace entrain

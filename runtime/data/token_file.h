@@ -60,6 +60,9 @@ class TokenDataset {
   // remembers it to notice that the data changed.
   const std::string& fingerprint() const { return fingerprint_; }
 
+  // Looks at the first `num_tokens` tokens of all files, also at those that are in no sequence; OutOfRange as Read gives it.
+  absl::Status CheckVocabulary(int64_t num_tokens) const;
+
   // The T inputs and T targets of sequence `index`.
   absl::Status Read(int64_t index, int32_t* inputs, int32_t* targets) const;
 

@@ -213,9 +213,15 @@ TEST_F(BadInputTest, TooFewTokensForOneSequence) {
 
 TEST_F(BadInputTest, TokenBeyondTheVocabulary) {
   WriteTokens(folder() + "/large.bin", 400, 60000, 1);
-  const ProcessResult result = Set("data.train=" + folder() + "/large.bin");
-  EXPECT_NE(result.code, 0);
-  Expect(result, result.code, {"large.bin", "43"});
+  Expect(Set("data.train=" + folder() + "/large.bin"), kBadConfig, {"large.bin", "43"});
+}
+
+TEST_F(BadInputTest, TokenBeyondTheVocabularyWhereNoStepReads) {
+  std::string bytes = ReadFile(folder() + "/tokens.bin");
+  bytes[bytes.size() - 2] = 43;
+  WriteFile(folder() + "/last.bin", bytes);
+  Expect(Train({"--dry-run", "--set", "data.train=" + folder() + "/last.bin"}), kBadConfig,
+         {"last.bin: token 43 at position 390", "vocabulary of 43"});
 }
 
 TEST_F(BadInputTest, MegatronIndexWithoutItsBin) {

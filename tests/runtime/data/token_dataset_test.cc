@@ -131,6 +131,22 @@ TEST_F(TokenDatasetTest, ReadingRefusesATokenOutsideTheVocabulary) {
   EXPECT_FALSE(Open("a.bin", 2, 500)->Read(2, inputs, targets).ok());
 }
 
+TEST_F(TokenDatasetTest, ChecksTheVocabularyOfAsManyTokensAsAsked) {
+  std::vector<uint16_t> tokens(200000, 7);
+  Write("a.bin", tokens);
+  tokens.back() = 256;
+  Write("b.bin", tokens);
+  const auto dataset = Open("?.bin", 1000, 256);
+  ASSERT_TRUE(dataset.ok());
+  EXPECT_TRUE(dataset->CheckVocabulary(0).ok());
+  EXPECT_TRUE(dataset->CheckVocabulary(399999).ok());
+  const absl::Status status = dataset->CheckVocabulary(400000);
+  EXPECT_EQ(status.code(), absl::StatusCode::kOutOfRange);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("b.bin: token 256 at position 199999"));
+  EXPECT_FALSE(dataset->CheckVocabulary(int64_t{1} << 40).ok());
+  EXPECT_TRUE(Open("?.bin", 1000, 257)->CheckVocabulary(int64_t{1} << 40).ok());
+}
+
 TEST_F(TokenDatasetTest, ANegativeTokenIsOutsideTheVocabulary) {
   MegatronParts parts;
   parts.dtype = 4;
