@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "absl/strings/ascii.h"
+
 namespace entrain {
 
 int EditDistance(std::string_view a, std::string_view b) {
@@ -25,11 +27,13 @@ int EditDistance(std::string_view a, std::string_view b) {
 
 std::string NearestName(std::string_view word, const std::vector<std::string>& candidates) {
   const int allowed = std::max(2, static_cast<int>(word.size()) / 3);
+  const std::string lower = absl::AsciiStrToLower(std::string(word));
   int best = allowed + 1;
   std::string nearest;
   for (const std::string& candidate : candidates) {
-    const int distance = EditDistance(word, candidate);
-    if (distance < best) {
+    const int distance = EditDistance(lower, absl::AsciiStrToLower(candidate));
+    const bool alike = distance < static_cast<int>(std::max(word.size(), candidate.size()));
+    if (alike && distance < best) {
       best = distance;
       nearest = candidate;
     }

@@ -36,6 +36,16 @@ TEST(NearestName, TheFirstOfEquallyNearWins) {
   EXPECT_EQ(NearestName("sm-x", {"sm-g", "sm-r"}), "sm-g");
 }
 
+TEST(NearestName, CapitalsDoNotMatter) {
+  EXPECT_EQ(NearestName("EREG", {"sm", "ereg"}), "ereg");
+  EXPECT_EQ(NearestName("lr", {"LR"}), "LR");
+}
+
+TEST(NearestName, AWordThatSharesNoLetterIsNotNear) {
+  EXPECT_EQ(NearestName("", {"sm"}), "");
+  EXPECT_EQ(NearestName("5", {"sm"}), "");
+}
+
 TEST(NearestName, NothingNear) {
   EXPECT_EQ(NearestName("temperature", {"width", "heads"}), "");
   EXPECT_EQ(NearestName("width", {}), "");
