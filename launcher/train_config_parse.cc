@@ -73,12 +73,24 @@ class ConfigBuilder {
     return absl::OkStatus();
   }
 
+  // Whether the key is given again, as by --set over the file.
+  bool IsOverridden(const Assignment& assignment) const {
+    return &assignment != LastOf(assignment.key);
+  }
+
+  // Where the key was last given; null when it was not.
+  const Assignment* LastOf(const TrainConfigKey* key) const {
+    const auto found = std::find_if(assignments_.rbegin(), assignments_.rend(),
+                                    [key](const Assignment& other) { return other.key == key; });
+    return found == assignments_.rend() ? nullptr : &*found;
+  }
+
   // A key that restates the folder's value is harmless; one that contradicts it is not.
   absl::Status CheckWhatFolderFixes() const {
     if (!of_folder_) return absl::OkStatus();
     for (const Assignment& assignment : assignments_) {
       const TrainConfigKey& key = *assignment.key;
-      if (!key.fixed_by_weights) continue;
+      if (!key.fixed_by_weights || IsOverridden(assignment)) continue;
       TrainConfig asked = *of_folder_;
       if (key.comes_first) {
         asked.model.architecture = named_architecture_;
@@ -107,12 +119,8 @@ class ConfigBuilder {
 
   // Where the key was last given; the file when it was not.
   std::string WhereIs(const std::string& section, const std::string& key) const {
-    const TrainConfigKey* wanted = FindTrainConfigKey(section, key);
-    std::string where = source_;
-    for (const Assignment& assignment : assignments_) {
-      if (assignment.key == wanted) where = assignment.where;
-    }
-    return where;
+    const Assignment* last = LastOf(FindTrainConfigKey(section, key));
+    return last == nullptr ? source_ : last->where;
   }
 
   std::vector<Assignment> assignments_;

@@ -343,6 +343,18 @@ TEST_F(InitFromTest, ContradictingTheFolderIsRefused) {
                 folder_.path() + "/config.json says; remove the key, or init_from");
 }
 
+TEST_F(InitFromTest, WhatIsOverriddenContradictsNothing) {
+  const std::string text =
+      std::string(kRequired) + "[model]\ninit_from = \"" + folder_.path() + "\"\nwidth = 128\n";
+  EXPECT_FALSE(ParseTrainConfig(text, "run.toml", {}).ok());
+  const absl::StatusOr<TrainConfig> config = ParseTrainConfig(text, "run.toml", {"model.width=96"});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->model.width, 96);
+  EXPECT_THAT(
+      std::string(ParseTrainConfig(text, "run.toml", {"model.width=64"}).status().message()),
+      ::testing::StartsWith("--set model.width=64: [model] width = 64: must be 96"));
+}
+
 TEST_F(InitFromTest, WrittenTextReadsBackWithoutTheFolder) {
   const TrainConfig config = *ParseWith("");
   const std::string text = ToToml(config);
