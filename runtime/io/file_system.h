@@ -40,8 +40,8 @@ struct DirEntry {
 
 // Every error names the path and the system's reason.
 // Codes: NotFound, PermissionDenied, AlreadyExists, FailedPrecondition (a folder where a file is
-// needed, or the reverse), ResourceExhausted (no space, quota, file-size
-// limit), else Internal.
+// needed, or the reverse), InvalidArgument (a name too long, links in a circle), ResourceExhausted
+// (no space, quota, file-size limit), else Internal.
 class FileSystem {
  public:
   virtual ~FileSystem() = default;

@@ -23,6 +23,9 @@ absl::StatusCode CodeOfErrno(int error) {
   switch (error) {
     case ENOENT:
       return absl::StatusCode::kNotFound;
+    case ENAMETOOLONG:
+    case ELOOP:
+      return absl::StatusCode::kInvalidArgument;
     case EACCES:
     case EPERM:
     case EROFS:

@@ -104,6 +104,14 @@ TEST_F(FileSystemTest, RefusesAFolderWhereAFileIsWanted) {
   }
 }
 
+TEST_F(FileSystemTest, RefusesNamesThatLeadNowhere) {
+  ASSERT_EQ(::symlink(Path("circle").c_str(), Path("circle").c_str()), 0);
+  for (const std::string& name : {std::string("circle"), std::string(300, 'x')}) {
+    EXPECT_EQ(fs_.ReadText(Path(name)).status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(fs_.Exists(Path(name)).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+}
+
 TEST_F(FileSystemTest, RefusesToMapAPipe) {
   ASSERT_EQ(::mkfifo(Path("pipe").c_str(), 0600), 0);
   const int writer = ::open(Path("pipe").c_str(), O_RDWR | O_NONBLOCK);
