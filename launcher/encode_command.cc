@@ -1,5 +1,6 @@
 #include "launcher/encode_command.h"
 
+#include <cstdio>
 #include <iostream>
 #include <limits>
 #include <memory>
@@ -147,6 +148,13 @@ absl::Status TranslateLines(
   return absl::OkStatus();
 }
 
+// std::cin takes an error of stdin, which it reads through, for the end.
+absl::Status CheckStandardInput() {
+  if (std::ferror(stdin) == 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "cannot read standard input; give a file or another command's output");
+}
+
 struct Arguments {
   std::string tokenizer = "gpt2";
   bool special = false;
@@ -175,7 +183,8 @@ void AddEncodeCommand(CLI::App& app, std::function<absl::Status()>* selected) {
   command->callback([arguments, selected] {
     *selected = [arguments]() -> absl::Status {
       ASSIGN_OR_RETURN(auto tokenizer, MakeTokenizer(arguments->tokenizer));
-      return EncodeLines(*tokenizer, arguments->special, std::cin, std::cout);
+      RETURN_IF_ERROR(EncodeLines(*tokenizer, arguments->special, std::cin, std::cout));
+      return CheckStandardInput();
     };
   });
 }
@@ -192,7 +201,8 @@ void AddDecodeCommand(CLI::App& app, std::function<absl::Status()>* selected) {
   command->callback([arguments, selected] {
     *selected = [arguments]() -> absl::Status {
       ASSIGN_OR_RETURN(auto tokenizer, MakeTokenizer(arguments->tokenizer));
-      return DecodeLines(*tokenizer, arguments->hex, std::cin, std::cout);
+      RETURN_IF_ERROR(DecodeLines(*tokenizer, arguments->hex, std::cin, std::cout));
+      return CheckStandardInput();
     };
   });
 }

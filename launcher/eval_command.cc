@@ -11,6 +11,7 @@
 #include "launcher/entropy_table.h"
 #include "launcher/evaluator.h"
 #include "launcher/model_source.h"
+#include "launcher/standard_output.h"
 
 namespace entrain {
 namespace {
@@ -60,7 +61,7 @@ absl::Status RunEval(const EvalOptions& options) {
   } else {
     PrintText(loaded, evaluation);
   }
-  return absl::OkStatus();
+  return FlushStandardOutput();
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "launcher/commands.h"
 #include "launcher/entropy_table.h"
 #include "launcher/model_source.h"
+#include "launcher/standard_output.h"
 #include "launcher/train_config.h"
 #include "launcher/train_state.h"
 #include "parallel/checkpoint.h"
@@ -63,7 +64,7 @@ absl::Status RunInspect(const InspectOptions& options) {
   if (!counters.head_entropy.empty()) {
     std::printf("\n%s", EntropyTable(counters.head_entropy, config.model.context).c_str());
   }
-  return absl::OkStatus();
+  return FlushStandardOutput();
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "launcher/commands.h"
 #include "launcher/compute_options.h"
 #include "launcher/model_source.h"
+#include "launcher/standard_output.h"
 #include "launcher/token_sampler.h"
 #include "model/decoder.h"
 #include "runtime/data/tokenizer.h"
@@ -79,7 +80,7 @@ absl::Status RunSample(const SampleOptions& options) {
     if (i + 1 < options.tokens) Feed(decoder, length, ids);
   }
   std::printf("\n");
-  return absl::OkStatus();
+  return FlushStandardOutput();
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "launcher/exit_status.h"
 #include "launcher/process_group.h"
 #include "launcher/run_lock.h"
+#include "launcher/standard_output.h"
 #include "launcher/train_run.h"
 
 namespace entrain {
@@ -109,7 +110,7 @@ absl::Status TrainInGroup(TrainOptions options, ProcessGroup group) {
 absl::Status RunTrain(const TrainOptions& options) {
   if (options.help_config) {
     std::fputs(DescribeConfigKeys().c_str(), stdout);
-    return absl::OkStatus();
+    return FlushStandardOutput();
   }
   absl::StatusOr<ProcessGroup> group = JoinProcessGroup();
   if (!group.ok()) {

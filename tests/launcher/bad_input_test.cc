@@ -394,6 +394,24 @@ TEST_F(BadInputTest, NoSpaceForACheckpoint) {
   EXPECT_NE(inspect.output.find("step          4"), std::string::npos) << inspect.output;
 }
 
+// What a command is run for must not be lost in silence.
+TEST_F(BadInputTest, NoSpaceForTheResult) {
+  TrainOnce();
+  const auto run_full = [](const std::string& arguments) {
+    return RunProcess({"/bin/bash", "-c", ENTRAIN_BINARY " " + arguments + " > /dev/full"});
+  };
+  const std::string eval = "eval --model " + run() + " --tokens " + folder() + "/tokens.bin";
+  for (const std::string& arguments : {eval, eval + " --json", "inspect " + run()}) {
+    Expect(run_full(arguments), kFailed, {"cannot write to standard output"});
+  }
+}
+
+TEST_F(BadInputTest, UnreadableStandardInput) {
+  const ProcessResult result =
+      RunProcess({"/bin/bash", "-c", ENTRAIN_BINARY " encode --tokenizer byte < " + folder()});
+  Expect(result, kBadConfig, {"cannot read standard input"});
+}
+
 TEST_F(BadInputTest, AMillionTimesTooLargeAModel) {
   Expect(Train({"--set", "model.width=1000000"}), kFailed,
          {"needs about", "GB are free", "micro_batch"});
