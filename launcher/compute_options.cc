@@ -1,6 +1,7 @@
 #include "launcher/compute_options.h"
 
 #include "absl/strings/str_cat.h"
+#include "launcher/command_line.h"
 
 namespace entrain {
 
@@ -18,13 +19,15 @@ absl::StatusOr<std::unique_ptr<Context>> MakeContext(DeviceChoice choice, int th
 
 void AddComputeOptions(CLI::App& command, ComputeOptions* options) {
   command.add_option("--device", options->device, "Where to compute")
-      ->check(CLI::IsMember(kDeviceChoiceNames.Names()))
+      ->check(OneOf(kDeviceChoiceNames.Names()))
       ->capture_default_str();
   command
       .add_option("--precision", options->precision, "Of the matrix products and what they read")
-      ->check(CLI::IsMember(kPrecisionNames.Names()))
+      ->check(OneOf(kPrecisionNames.Names()))
       ->capture_default_str();
-  command.add_option("--threads", options->threads, "0: one a core")->capture_default_str();
+  command.add_option("--threads", options->threads, "0: one a core")
+      ->check(IntegerFrom(0, 1024))
+      ->capture_default_str();
 }
 
 absl::StatusOr<std::unique_ptr<Context>> MakeContext(const ComputeOptions& options) {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "launcher/command_line.h"
 #include "launcher/commands.h"
 #include "launcher/compute_options.h"
 #include "launcher/entropy_table.h"
@@ -76,15 +77,15 @@ void AddEvalCommand(CLI::App& app, SelectedCommand* selected) {
   command->add_option("--tokens", options->tokens, "Token file, glob or folder of shards")
       ->required();
   command->add_option("--format", options->format, "Format of the token files")
-      ->check(CLI::IsMember(kTokenFormatNames.Names()))
+      ->check(OneOf(kTokenFormatNames.Names()))
       ->capture_default_str();
   command
       ->add_option("--batch", options->batch,
                    "Sequences at a time; the result does not depend on it")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->check(IntegerFrom(1, 1 << 20))
       ->capture_default_str();
   command->add_option("--max-batches", options->max_batches, "Stop after so many batches; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(IntegerFrom(0))
       ->capture_default_str();
   AddComputeOptions(*command, &options->compute);
   command->add_flag("--json", options->json,

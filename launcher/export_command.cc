@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "launcher/command_line.h"
 #include "launcher/commands.h"
 #include "launcher/compute_options.h"
 #include "launcher/model_files.h"
@@ -48,9 +49,10 @@ void AddExportCommand(CLI::App& app, SelectedCommand* selected) {
                    "Checkpoint folder, run folder (its latest) or Hugging Face folder")
       ->required();
   command->add_option("--output", options->output, "Folder to write; made when it is not there")
-      ->required();
+      ->required()
+      ->check(NotEmpty());
   command->add_option("--dtype", options->dtype, "f32 or bf16")
-      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->check(OneOf({"f32", "bf16"}))
       ->capture_default_str();
   command->add_flag(
       "--raw-factors", options->raw_factors,

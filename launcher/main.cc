@@ -17,11 +17,12 @@ namespace {
 int ReportUsage(const CLI::App& app, const CLI::ParseError& error) {
   const bool fine = error.get_exit_code() == 0;  // --help, --version
   if (SpeaksForAll(ProcessEnvironment())) {
-    const auto unknown = fine ? std::nullopt : DescribeUnknownWord(app);
-    if (unknown) {
+    if (fine) {
+      app.exit(error);
+    } else if (const auto unknown = DescribeUnknownWord(app)) {
       std::fprintf(stderr, "entrain: %s\n", unknown->c_str());
     } else {
-      app.exit(error);
+      std::fprintf(stderr, "entrain: %s; see %s --help\n", error.what(), CommandTitle(app).c_str());
     }
   }
   return fine ? 0 : static_cast<int>(ExitCode::kUsage);

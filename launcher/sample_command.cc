@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "launcher/command_line.h"
 #include "launcher/commands.h"
 #include "launcher/compute_options.h"
 #include "launcher/model_source.h"
@@ -94,17 +95,18 @@ void AddSampleCommand(CLI::App& app, SelectedCommand* selected) {
       ->required();
   command->add_option("--prompt", options->prompt, "Text to go on from; may be empty");
   command->add_option("--tokens", options->tokens, "At most so many new tokens")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 30))
+      ->check(IntegerFrom(0, 1 << 30))
       ->capture_default_str();
   command
       ->add_option("--temperature", options->sampling.temperature,
                    "Divides the logits; 0: always the most likely token")
-      ->check(CLI::NonNegativeNumber)
+      ->check(NumberFrom(0))
       ->capture_default_str();
   command->add_option("--top-k", options->sampling.top_k, "Among the k most likely; 0: among all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(IntegerFrom(0))
       ->capture_default_str();
   command->add_option("--seed", options->sampling.seed, "The same seed, the same text")
+      ->check(IntegerFrom(0))
       ->capture_default_str();
   command->add_option("--tokenizer", options->tokenizer,
                       "byte, gpt2 or a merges file; default: the run's, else gpt2");

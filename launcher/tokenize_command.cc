@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "launcher/command_line.h"
 #include "runtime/data/tokenizer.h"
 
 namespace entrain {
@@ -109,7 +110,7 @@ void AddSplitOptions(CLI::App* command, EncodeOptions* encode) {
   command
       ->add_option("--validation-fraction", encode->validation_fraction,
                    "Instead: this share of the documents, drawn by a hash of their number, to val")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(NumberFrom(0, 1));
 }
 
 }  // namespace
@@ -125,6 +126,7 @@ void AddTokenizeCommand(CLI::App& app, std::function<absl::Status()>* selected) 
       ->type_name("PATH");
   command->add_option("--output", corpus.output, "The folder to make")
       ->required()
+      ->check(NotEmpty())
       ->type_name("DIR");
   command
       ->add_option("--tokenizer", arguments->tokenizer,
@@ -132,12 +134,12 @@ void AddTokenizeCommand(CLI::App& app, std::function<absl::Status()>* selected) 
       ->capture_default_str();
   AddSplitOptions(command, &corpus.encode);
   command->add_option("--shard-tokens", corpus.shard_tokens, "Tokens of a shard, at most")
-      ->check(CLI::Range(int64_t{1}, int64_t{2147483647}))
+      ->check(IntegerFrom(1, 2147483647))
       ->capture_default_str();
   command->add_option("--extension", corpus.extensions,
                       "Further kinds of file that are one document each, such as .py");
   command->add_option("--threads", corpus.num_threads, "Threads that encode")
-      ->check(CLI::Range(1, 1024))
+      ->check(IntegerFrom(1, 1024))
       ->capture_default_str();
   command->add_flag("--overwrite", corpus.overwrite,
                     "Replace token shards that DIR holds already, once the new ones are complete");

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "launcher/command_line.h"
 #include "launcher/commands.h"
 #include "launcher/exit_status.h"
 #include "launcher/process_group.h"
@@ -144,7 +145,7 @@ void AddTrainCommand(CLI::App& app, SelectedCommand* selected) {
   command
       ->add_option("--stop-at", options->run.stop_at,
                    "Save and leave (exit code 75) after this step; 0: run to the end")
-      ->check(CLI::NonNegativeNumber)
+      ->check(IntegerFrom(0))
       ->capture_default_str();
   CLI::Option* help = command->add_flag("--help-config", options->help_config,
                                         "Every configuration key with its default and meaning");

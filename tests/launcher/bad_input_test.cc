@@ -63,7 +63,7 @@ class BadInputTest : public ::testing::Test {
       EXPECT_NE(result.error.find(part), std::string::npos)
           << "missing: " << part << "\nin: " << result.error;
     }
-    if (code == kUsage) return;
+    EXPECT_TRUE(result.error.starts_with("entrain: ")) << result.error;
     EXPECT_EQ(std::count(result.error.begin(), result.error.end(), '\n'), 1) << result.error;
   }
 
@@ -112,6 +112,30 @@ TEST_F(BadInputTest, AWordTooMany) {
 TEST_F(BadInputTest, UnknownChoice) {
   Expect(RunEntrain({"eval", "--model", "m", "--tokens", "t", "--device", "gpu"}), kUsage,
          {"--device", "gpu", "auto", "cpu"});
+}
+
+TEST_F(BadInputTest, OptionsOutOfRange) {
+  const auto eval = [](const std::string& option, const std::string& value) {
+    return RunEntrain({"eval", "--model", "m", "--tokens", "t", option, value});
+  };
+  Expect(eval("--batch", "0"), kUsage,
+         {"--batch", "'0' must be an integer from 1 to 1048576", "entrain eval --help"});
+  Expect(eval("--batch", "010"), kUsage, {"--batch", "'010' must be an integer"});
+  Expect(eval("--max-batches", "-1"), kUsage, {"--max-batches", "'-1' must be an integer >= 0"});
+  Expect(eval("--threads", "two"), kUsage, {"'two' must be an integer from 0 to 1024"});
+  Expect(eval("--format", "llm"), kUsage,
+         {"--format", "'llm' must be one of auto, llmc, nanogpt, megatron, did you mean 'llmc'?"});
+  Expect(RunEntrain({"sample", "--model", "m", "--temperature", "nan"}), kUsage,
+         {"--temperature", "'nan' must be a number >= 0"});
+  Expect(RunEntrain({"sample", "--model", "m", "--seed", "-1"}), kUsage, {"--seed", "'-1'"});
+  Expect(RunEntrain({"tokenize", "--input", "i", "--output", "o", "--validation-fraction", "nan"}),
+         kUsage, {"--validation-fraction", "'nan' must be a number from 0 to 1"});
+  Expect(RunEntrain({"tokenize", "--input", "i", "--output", ""}), kUsage,
+         {"--output", "a path that is not empty"});
+}
+
+TEST_F(BadInputTest, AnOptionBeforeItsCommand) {
+  Expect(RunEntrain({"--confg", "c", "train"}), kUsage, {"entrain has no option --confg"});
 }
 
 TEST_F(BadInputTest, BadResume) {

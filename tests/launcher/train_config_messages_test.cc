@@ -89,7 +89,7 @@ INSTANTIATE_TEST_SUITE_P(
         MessageCase{"train.steps = 0\n",
                     "run.toml:1:7: [train] steps = 0: must be an integer >= 1"},
         MessageCase{"train.threads = -1\n",
-                    "run.toml:1:7: [train] threads = -1: must be an integer from 0 to 4096"},
+                    "run.toml:1:7: [train] threads = -1: must be an integer from 0 to 1024"},
         MessageCase{"train.seed = -1\n",
                     "run.toml:1:7: [train] seed = -1: must be an integer >= 0"},
         MessageCase{"optimizer.beta1 = 1.0\n",
