@@ -323,6 +323,7 @@ absl::Status ReadModelFolderWeights(FileSystem& fs, const std::string& folder, C
   // What the file need not hold starts fresh: thresholds, u of a spectral norm.
   model.transformer().Initialize(context, seed);
   RETURN_IF_ERROR(WeightReader(*file, model).Read(context));
+  model.transformer().SettlePowerIterations(context);
   model.params().RefreshCompute(context);
   return absl::OkStatus();
 }

@@ -15,6 +15,11 @@ namespace {
 // A zero matrix has σ = 0; its gradient is then meaningless, but finite.
 constexpr double kMinSigma = 1e-12;
 
+// u is settled when an iteration raises σ, whose error is the square of u's, by no more than this share; two singular values
+// that are nearly one never let it, and then either of their vectors serves.
+constexpr double kSettledGrowth = 1e-12;
+constexpr int kMaxIterations = 200;
+
 void CopyVector(const TensorView& from, const TensorView& to) {
   std::memcpy(to.raw(), from.raw(), static_cast<size_t>(from.bytes()));
 }
@@ -98,6 +103,17 @@ void Weight::InitializeFactors(Context& context, const ParamSet& params, uint64_
       u[local + i] = whole[static_cast<size_t>(begin + i)] * scale;
     }
   });
+}
+
+void Weight::SettlePowerIteration(Context& context, const ParamSet& params) {
+  if (norm_ != WeightNorm::kSpectral) return;
+  double sigma = 0.0;
+  for (int i = 0; i < kMaxIterations; ++i) {
+    const double before = sigma;
+    sigma = power_iteration_.Step(context, params.value(raw_),
+                                  {.u = u_, .v = step_v_, .next_u = u_});
+    if (sigma <= before * (1.0 + kSettledGrowth)) return;
+  }
 }
 
 void Weight::BeginStep(Context& context, const ParamSet& params, bool keep_power_iteration) {

@@ -45,6 +45,9 @@ class Weight {
   // g = ‖v‖ (so that W = v at first), u a random unit vector: a function of (seed, name, index). After the values of v are
   // there, and only for a fresh start.
   void InitializeFactors(Context& context, const ParamSet& params, uint64_t seed);
+  // Spectral norm: power iterations until σ grows no more. For values whose u is not known, as a file's: after one iteration
+  // from anywhere σ may be half of what it is.
+  void SettlePowerIteration(Context& context, const ParamSet& params);
 
   // Builds the matrix from its factors. keep_power_iteration: the step of a training run, which carries u on; otherwise
   // (evaluation) the matrix is the one that the next training step would use, and u stays.
