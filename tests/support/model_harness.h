@@ -51,6 +51,8 @@ class ModelHarness {
   // Row entropies of the last micro-step, [L, B, H, T].
   std::vector<float> Entropies() const;
   const EntropyStatistics& statistics() const { return statistics_; }
+  // What the last micro-step left behind.
+  const Activations& activations() const { return activations_; }
 
   Model& model() { return *model_; }
   Context& context() { return *context_; }
