@@ -12,23 +12,27 @@ namespace {
 
 constexpr char kRoot[] = ENTRAIN_TEST_DATA_DIR "/golden";
 
+nlohmann::json ReadJson(const std::string& path) {
+  const auto text = FileSystem::Posix().ReadText(path);
+  CHECK(text.ok()) << text.status().ToString();
+  return nlohmann::json::parse(*text);
+}
+
 void ReadTokens(GoldenCase& golden) {
   const int64_t positions = golden.config.context;
   auto dataset = TokenDataset::Open(FileSystem::Posix(), golden.folder + "/tokens.bin",
                                     TokenFormat::kLlmc, positions, golden.config.vocab);
   CHECK(dataset.ok()) << dataset.status().ToString();
-  CHECK_EQ(dataset->num_sequences(), GoldenCase::kBatch);
-  golden.inputs.resize(static_cast<size_t>(GoldenCase::kBatch * positions));
+  golden.batch = dataset->num_sequences();
+  golden.inputs.resize(static_cast<size_t>(golden.batch * positions));
   golden.targets.resize(golden.inputs.size());
-  for (int64_t b = 0; b < GoldenCase::kBatch; ++b) {
+  for (int64_t b = 0; b < golden.batch; ++b) {
     CHECK(dataset->Read(b, &golden.inputs[b * positions], &golden.targets[b * positions]).ok());
   }
 }
 
 void ReadExpected(GoldenCase& golden) {
-  const auto text = FileSystem::Posix().ReadText(golden.folder + "/expected.json");
-  CHECK(text.ok()) << text.status().ToString();
-  const auto json = nlohmann::json::parse(*text);
+  const auto json = ReadJson(golden.folder + "/expected.json");
   golden.loss = json["loss"];
   golden.penalty = json["penalty"];
   golden.total = json["total"];
@@ -40,16 +44,30 @@ void ReadExpected(GoldenCase& golden) {
   golden.eps = adamw["eps"];
   golden.weight_decay = adamw["weight_decay"];
   golden.clip = adamw["clip"];
+  golden.micro_batch = adamw.value("micro_batch", golden.batch);
+  golden.recompute = adamw.value("recompute", false);
   for (const auto& step : adamw["steps"]) {
     golden.steps.push_back({step["loss"], step["penalty"], step["total"], step["grad_norm"]});
   }
+  const auto gradient = json.value("gradient", json);
+  golden.gradient_step = gradient.value("step", int64_t{0});
+  golden.step_penalty = gradient["penalty"];
+  golden.step_total = gradient["total"];
 }
 
-void ReadFloor(GoldenCase& golden) {
-  const auto text = FileSystem::Posix().ReadText(ENTRAIN_TEST_DATA_DIR "/golden_floor.json");
-  CHECK(text.ok()) << text.status().ToString();
-  const auto json = nlohmann::json::parse(*text);
-  if (json.contains(golden.name)) json[golden.name].get_to(golden.floor);
+GoldenCase ReadCase(const std::string& name, const std::string& folder) {
+  GoldenCase golden;
+  golden.name = name;
+  golden.folder = folder;
+  auto config = ReadModelFolderConfig(FileSystem::Posix(), folder);
+  CHECK(config.ok()) << config.status().ToString();
+  golden.config = *config;
+  ReadTokens(golden);
+  ReadExpected(golden);
+  auto gradients = SafetensorsFile::Open(FileSystem::Posix(), folder + "/gradients.safetensors");
+  CHECK(gradients.ok()) << gradients.status().ToString();
+  golden.gradients = std::make_shared<SafetensorsFile>(*std::move(gradients));
+  return golden;
 }
 
 }  // namespace
@@ -72,19 +90,15 @@ std::vector<std::string> GoldenNames() {
 }
 
 GoldenCase LoadGolden(const std::string& name) {
-  GoldenCase golden;
-  golden.name = name;
-  golden.folder = std::string(kRoot) + "/" + name;
-  auto config = ReadModelFolderConfig(FileSystem::Posix(), golden.folder);
-  CHECK(config.ok()) << config.status().ToString();
-  golden.config = *config;
-  ReadTokens(golden);
-  ReadExpected(golden);
-  ReadFloor(golden);
-  auto gradients =
-      SafetensorsFile::Open(FileSystem::Posix(), golden.folder + "/gradients.safetensors");
-  CHECK(gradients.ok()) << gradients.status().ToString();
-  golden.gradients = std::make_shared<SafetensorsFile>(*std::move(gradients));
+  GoldenCase golden = ReadCase(name, std::string(kRoot) + "/" + name);
+  const auto floors = ReadJson(ENTRAIN_TEST_DATA_DIR "/golden_floor.json");
+  if (floors.contains(name)) floors[name].get_to(golden.floor);
+  return golden;
+}
+
+GoldenCase LoadGoldenFolder(const std::string& folder) {
+  GoldenCase golden = ReadCase(folder.substr(folder.rfind('/') + 1), folder);
+  ReadJson(folder + "/floor.json").get_to(golden.floor);
   return golden;
 }
 

@@ -1,4 +1,5 @@
-// A golden case: a small model, one batch, and what float64 with automatic differentiation made of it.
+// A golden case: a small model, one batch, and what float64 with automatic differentiation made of it. Those of tests/data, and
+// folders of the same layout that tests/interop/random_cases.py makes.
 #ifndef ENTRAIN_TESTS_SUPPORT_GOLDEN_CASE_H_
 #define ENTRAIN_TESTS_SUPPORT_GOLDEN_CASE_H_
 
@@ -21,13 +22,14 @@ struct GoldenStep {
 };
 
 struct GoldenCase {
-  static constexpr int64_t kBatch = 4;
-
   std::string name;
   std::string folder;
   ModelConfig config;
-  std::vector<int32_t> inputs;   // [kBatch, T]
-  std::vector<int32_t> targets;  // [kBatch, T]
+  int64_t batch = 0;
+  int64_t micro_batch = 0;       // sequences a micro-step of the gradients and the ten steps
+  bool recompute = false;        // in the ten steps
+  std::vector<int32_t> inputs;   // [batch, T]
+  std::vector<int32_t> targets;  // [batch, T]
   double loss = 0.0;
   double penalty = 0.0;
   double total = 0.0;
@@ -39,9 +41,14 @@ struct GoldenCase {
   double weight_decay = 0.0;
   double clip = 0.0;
   std::vector<GoldenStep> steps;
+  // Gradients are of the total of training step `gradient_step`, which is cut into micro-steps and has this penalty and total;
+  // with statistics = previous_step, the one before had the same entropies.
   std::shared_ptr<SafetensorsFile> gradients;
+  int64_t gradient_step = 0;
+  double step_penalty = 0.0;
+  double step_total = 0.0;
   // How far inputs' rounding alone moves a number, by kind ("f32", "bf16": tensors; "adamw": steps "1" .. "10"); measured in
-  // float64 by tests/interop/golden_floor.py. Ill-conditioned numbers only.
+  // float64 by tests/interop. Ill-conditioned numbers only.
   std::map<std::string, std::map<std::string, double>> floor;
 
   // The tolerance of a number: the fixed one, or twice its floor where that is more.
@@ -51,6 +58,9 @@ struct GoldenCase {
 // The names of all cases, and one of them; a missing file ends the test program.
 std::vector<std::string> GoldenNames();
 GoldenCase LoadGolden(const std::string& name);
+
+// A case anywhere, whose floors lie in its own folder.
+GoldenCase LoadGoldenFolder(const std::string& folder);
 
 }  // namespace entrain
 
