@@ -52,6 +52,28 @@ std::string World(const BannerFacts& facts) {
                          facts.launcher, facts.backend);
 }
 
+std::string Communication(const BannerFacts& facts) {
+  constexpr double kMegabyte = 1e6;
+  const ParallelSection& p = facts.config.parallel;
+  std::string text =
+      absl::StrFormat("a rank sends %.1f MB a step over dp, %.1f MB over tp",
+                      facts.communication.dp / kMegabyte, facts.communication.tp / kMegabyte);
+  if (p.sequence_parallel) text += "; sequence parallel";
+  if (p.zero > 0) absl::StrAppend(&text, "; ZeRO stage ", p.zero);
+  if (p.reduce_precision == Precision::kBf16) text += "; gradients in bf16";
+  return text;
+}
+
+// What of the largest tensors a rank holds.
+std::string Shards(const ModelConfig& m, int tp) {
+  const VocabShard vocab = VocabShard::Of(m.vocab, {0, tp});
+  std::string text = absl::StrFormat("%d of %d heads, %d rows of the vocabulary", m.heads / tp,
+                                     m.heads, vocab.padded);
+  return m.ffn == Ffn::kFused
+             ? text
+             : absl::StrFormat("%s, FFN width %d of %d", text, m.ffn_width() / tp, m.ffn_width());
+}
+
 std::string Steps(const TrainConfig& config, int dp) {
   const int64_t tokens = config.train.global_batch * config.model.context;
   return absl::StrFormat(
@@ -70,6 +92,8 @@ std::string StartBanner(const BannerFacts& facts) {
   text += Row("parameters", HumanCount(static_cast<double>(facts.model.params().num_elements())));
   text += Row("regularizer", Regularizer(config.model));
   if (facts.mesh.world() > 1) text += Row("world", World(facts));
+  if (facts.mesh.tp > 1) text += Row("shards", Shards(config.model, facts.mesh.tp));
+  if (facts.mesh.world() > 1) text += Row("network", Communication(facts));
   text += Row("device", facts.device);
   text += Row("precision", absl::StrCat(std::string(kPrecisionNames.Name(config.train.precision)),
                                         config.train.recompute ? ", activations recomputed" : ""));

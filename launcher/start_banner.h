@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/communication_plan.h"
 #include "launcher/trainer.h"
 
 namespace entrain {
@@ -16,7 +17,8 @@ struct BannerFacts {
   MeshShape mesh;
   std::string launcher;
   std::string backend;
-  MemoryPlan memory;
+  MemoryPlan memory;  // of one rank
+  CommunicationPlan communication;
   int64_t available_memory = -1;
   const TokenDataset& train_data;
   const TokenDataset* validation_data = nullptr;

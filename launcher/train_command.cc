@@ -25,6 +25,7 @@ struct TrainOptions {
   std::string config;
   std::vector<std::string> overrides;
   std::string resume = "auto";
+  int64_t ranks = 0;  // of a dry run's mesh; 0: those that there are
   TrainRunOptions run;
   bool help_config = false;
 };
@@ -47,6 +48,12 @@ absl::StatusOr<MeshShape> ShapeOf(const TrainConfig& config, const SourcedSize& 
                                {p.tp, absl::StrCat("parallel.tp = ", p.tp)}));
   const TrainSection& t = config.train;
   const int64_t unit = shape.dp * std::max<int64_t>(t.micro_batch, 1);
+  const int64_t rows = config.micro_batch(shape.dp) * config.model.context;
+  if (t.global_batch % unit == 0 && rows % shape.tp != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "parallel.tp = ", shape.tp, ": must divide the rows of a micro-step, ", rows, " = ",
+        config.micro_batch(shape.dp), " sequences x model.context ", config.model.context));
+  }
   if (t.global_batch % unit == 0) return shape;
   return absl::InvalidArgumentError(
       absl::StrCat("train.global_batch = ", t.global_batch, ": must be a multiple of ", unit, " = ",
@@ -78,11 +85,19 @@ absl::Status TrainInGroup(TrainOptions options, ProcessGroup group) {
   ASSIGN_OR_RETURN(options.run.resume, ParseResumePolicy(options.resume));
   const absl::StatusOr<TrainConfig> config = LoadTrainConfig(options.config, options.overrides);
   RETURN_IF_ERROR(group.world->Agree(config.status(), "reading the configuration"));
-  ASSIGN_OR_RETURN(const MeshShape shape, ShapeOf(*config, group.WorldSize()));
+  MeshShape shape;
+  if (options.ranks > 0) {
+    const SourcedSize planned{options.ranks, absl::StrCat("--ranks ", options.ranks)};
+    ASSIGN_OR_RETURN(options.run.planned, ShapeOf(*config, planned));
+    options.run.launcher = planned.source;
+    options.run.backend = "planned";
+  } else {
+    ASSIGN_OR_RETURN(shape, ShapeOf(*config, group.WorldSize()));
+    options.run.launcher = group.WorldSize().source;
+    options.run.backend = group.backend;
+  }
   options.run.threads = ThreadsOf(*config, group.place);
-  options.run.launcher = group.WorldSize().source;
   options.run.launched = !group.launcher.name.empty();
-  options.run.backend = group.backend;
   const Mesh mesh(std::move(group.world), shape);
 
   // A dry run leaves no trace: no folder, no lock, no verdict.
@@ -113,7 +128,18 @@ absl::Status RunTrain(const TrainOptions& options) {
     std::fputs(DescribeConfigKeys().c_str(), stdout);
     return FlushStandardOutput();
   }
+  if (options.ranks > 0 && !options.run.dry_run) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--ranks ", options.ranks,
+        " plans a mesh and needs --dry-run; a run's ranks are started by mpirun or srun"));
+  }
   absl::StatusOr<ProcessGroup> group = JoinProcessGroup();
+  if (group.ok() && options.ranks > 0 && group->world->size() > 1) {
+    return group->world->Agree(
+        absl::InvalidArgumentError(
+            "--ranks plans a mesh from one process; start it without mpirun"),
+        "planning");
+  }
   if (!group.ok()) {
     return SpeaksForAll(ProcessEnvironment()) ? group.status() : MarkAsTold(group.status());
   }
@@ -147,6 +173,11 @@ void AddTrainCommand(CLI::App& app, SelectedCommand* selected) {
                    "Save and leave (exit code 75) after this step; 0: run to the end")
       ->check(IntegerFrom(0))
       ->capture_default_str();
+  command
+      ->add_option(
+          "--ranks", options->ranks,
+          "With --dry-run: the memory, shapes and communication of a mesh of so many ranks")
+      ->check(IntegerFrom(1, 1 << 20));
   CLI::Option* help = command->add_flag("--help-config", options->help_config,
                                         "Every configuration key with its default and meaning");
   command->footer(

@@ -65,19 +65,25 @@ std::optional<RuleViolation> CheckDevice(const TrainConfig& config) {
   return Violation(config, "train", "device", *refusal);
 }
 
-// What the configuration may name and this version does not have.
-std::optional<RuleViolation> CheckParallel(const TrainConfig& config) {
+// What is cut over tp must divide. Rows divide or not by the number of ranks: see the start of a run.
+std::optional<RuleViolation> CheckTensorParallel(const TrainConfig& config) {
   const ParallelSection& p = config.parallel;
-  if (p.tp != 1) {
-    return Violation(config, "parallel", "tp", "this version trains with tp = 1 only");
+  // The FFN's width, four times heads x head width, divides with them.
+  if (config.model.heads % p.tp != 0) {
+    return Violation(
+        config, "parallel", "tp",
+        "must divide " + Said(config, kModelSection, "heads") + ": heads stay whole on a rank");
   }
-  if (p.sequence_parallel) {
-    return Violation(config, "parallel", "sequence_parallel", "it needs tp > 1; set it to false");
+  if (p.sequence_parallel && p.tp == 1) {
+    return Violation(config, "parallel", "sequence_parallel",
+                     "it cuts rows over tp and needs tp > 1; set it to false");
   }
-  if (p.zero != 0) {
-    return Violation(config, "parallel", "zero",
-                     "this version keeps whole optimizer states; set it to 0");
-  }
+  return std::nullopt;
+}
+
+// What the configuration may name and this version does not have.
+std::optional<RuleViolation> CheckBackend(const TrainConfig& config) {
+  const ParallelSection& p = config.parallel;
   if (p.backend == CommBackend::kNccl) {
     return Violation(config, "parallel", "backend",
                      R"(this build has no NCCL backend; set it to "mpi" or "auto")");
@@ -89,7 +95,7 @@ std::optional<RuleViolation> CheckParallel(const TrainConfig& config) {
 
 std::optional<RuleViolation> FindRuleViolation(const TrainConfig& config) {
   for (const auto check : {CheckRequired, CheckModel, CheckBatches, CheckSchedule, CheckValidation,
-                           CheckDevice, CheckParallel}) {
+                           CheckDevice, CheckTensorParallel, CheckBackend}) {
     if (auto violation = check(config)) return violation;
   }
   return std::nullopt;

@@ -31,7 +31,7 @@ TrainRun::TrainRun(FileSystem& fs, TrainConfig config, TrainRunOptions options, 
 absl::Status TrainRun::SetUp() {
   Communicator& world = mesh_.world();
   RETURN_IF_ERROR(world.Agree(OpenAll(), "opening data"));
-  const MemoryPlan plan = PlanMemory(config_, mesh_.shape(), *model_);
+  const MemoryPlan plan = PlanMemory(config_, Shape(), *model_);
   RETURN_IF_ERROR(FindResume());
   if (options_.dry_run) {
     PrintBanner(plan);
@@ -140,10 +140,11 @@ void TrainRun::PrintBanner(const MemoryPlan& plan) const {
       StartBanner({.config = config_,
                    .model = *model_,
                    .device = context_->Description(),
-                   .mesh = mesh_.shape(),
+                   .mesh = Shape(),
                    .launcher = options_.launcher,
                    .backend = options_.backend,
                    .memory = plan,
+                   .communication = PlanCommunication(config_, Shape(), *model_),
                    .available_memory = AvailableMemory(),
                    .train_data = *train_data_,
                    .validation_data = validation_data_ ? &*validation_data_ : nullptr,

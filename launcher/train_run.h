@@ -28,7 +28,8 @@ struct TrainRunOptions {
   std::string launcher;  // "mpirun (OMPI_COMM_WORLD_SIZE=4)": for the banner
   std::string backend;   // "mpi (Open MPI v4.1.4)"
   bool dry_run = false;
-  int64_t stop_at = 0;  // save and leave after this step, as on a signal; 0: never
+  std::optional<MeshShape> planned;  // of a dry run: another mesh than the one that there is
+  int64_t stop_at = 0;               // save and leave after this step, as on a signal; 0: never
 };
 
 class TrainRun {
@@ -54,6 +55,7 @@ class TrainRun {
   absl::Status LoadValues();
   absl::Status Restore(const CheckpointInfo& checkpoint);
   void PrintBanner(const MemoryPlan& plan) const;
+  const MeshShape& Shape() const { return options_.planned ? *options_.planned : mesh_.shape(); }
 
   // After a step. Its one collective, a validation, comes before anything that can fail on one rank alone: such an error waits
   // for Exchange.

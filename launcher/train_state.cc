@@ -44,14 +44,15 @@ std::vector<StateTensor> FullState(Model& model, const AdamWOptimizer& optimizer
   const ParamSet& params = model.params();
   for (int i = 0; i < params.size(); ++i) {
     const ParameterSpec& spec = params.spec({i});
+    const ElementRange flat = PartOf(params, {i}, optimizer.owned()).flat;
     tensors.push_back({.name = "optimizer.first_moment." + spec.name,
                        .global_shape = spec.shape,
                        .shape = spec.shape,
-                       .data = optimizer.first_moment({i}).data<float>()});
+                       .data = optimizer.first_moment(flat).data<float>()});
     tensors.push_back({.name = "optimizer.second_moment." + spec.name,
                        .global_shape = spec.shape,
                        .shape = spec.shape,
-                       .data = optimizer.second_moment({i}).data<float>()});
+                       .data = optimizer.second_moment(flat).data<float>()});
   }
   return tensors;
 }

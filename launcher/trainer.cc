@@ -38,8 +38,12 @@ DType WireOf(const ParallelSection& parallel) {
   return parallel.reduce_precision == Precision::kBf16 ? DType::kBf16 : DType::kF32;
 }
 
-int64_t BucketBytes(const ParallelSection& parallel) {
-  return static_cast<int64_t>(parallel.bucket_mb * 1e6);
+GradientBuckets::Options BucketOptions(const ParallelSection& parallel,
+                                       const AdamWOptimizer& optimizer) {
+  GradientBuckets::Options options{.bucket_bytes = static_cast<int64_t>(parallel.bucket_mb * 1e6),
+                                   .wire = WireOf(parallel)};
+  if (optimizer.sharded()) options.owned = optimizer.ranges();
+  return options;
 }
 
 // `value(layer, head)` of every head here.
@@ -60,7 +64,8 @@ TensorView ViewOf(std::vector<double>& values) {
 
 MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, Model& model) {
   return {.parameters = model.ParameterBytes(config.compute_dtype(), true),
-          .optimizer = AdamWOptimizer::BytesNeeded(model.params()),
+          .optimizer = AdamWOptimizer::BytesNeeded(model.params(), mesh.dp,
+                                                   static_cast<int>(config.parallel.zero)),
           .factors = model.FactorBytes(config.compute_dtype()),
           .activations = ActivationBytes(config, mesh.dp, model),
           .wire = GradientBuckets::BytesNeeded(model.params(), mesh.dp, WireOf(config.parallel)),
@@ -74,8 +79,9 @@ Trainer::Trainer(const TrainConfig& config, Context& context, const Mesh& mesh, 
       mesh_(mesh),
       model_(model),
       data_(data),
-      optimizer_(model.params(), Hyperparameters(config.optimizer)),
-      buckets_(model.params(), mesh.dp(), BucketBytes(config.parallel), WireOf(config.parallel)),
+      optimizer_(model.params(), Hyperparameters(config.optimizer), mesh.dp(),
+                 static_cast<int>(config.parallel.zero)),
+      buckets_(model.params(), mesh.dp(), BucketOptions(config.parallel, optimizer_)),
       arena_(ActivationBytes(config, mesh.dp().size(), model)) {
   counters_.seed = config.train.seed;
   counters_.global_batch = config.train.global_batch;

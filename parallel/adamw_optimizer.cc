@@ -3,63 +3,95 @@
 #include <algorithm>
 #include <cmath>
 
+#include "runtime/base/check.h"
 #include "runtime/kernels/adamw.h"
 #include "runtime/kernels/reduce.h"
 
 namespace entrain {
+namespace {
 
-AdamWOptimizer::AdamWOptimizer(const ParamSet& params, const AdamWHyperparameters& hyperparameters)
+std::vector<ElementRange> RangesOf(const ParamSet& params, int dp, bool sharded) {
+  if (sharded) return OwnedRanges(params, dp);
+  return std::vector<ElementRange>(static_cast<size_t>(dp), ElementRange{0, params.flat_size()});
+}
+
+TensorView Slice(const TensorView& flat, const ElementRange& range) {
+  auto* data = static_cast<char*>(flat.raw()) + range.begin * SizeOf(flat.dtype());
+  return {data, flat.dtype(), {range.size()}};
+}
+
+}  // namespace
+
+AdamWOptimizer::AdamWOptimizer(const ParamSet& params, const AdamWHyperparameters& hyperparameters,
+                               Communicator& dp, int zero)
     : params_(params),
       hyperparameters_(hyperparameters),
-      first_(params.flat_size() * SizeOf(DType::kF32)),
-      second_(params.flat_size() * SizeOf(DType::kF32)) {}
+      dp_(dp),
+      sharded_(zero > 0 && dp.size() > 1),
+      ranges_(RangesOf(params, dp.size(), sharded_)),
+      first_(owned().size() * SizeOf(DType::kF32)),
+      second_(owned().size() * SizeOf(DType::kF32)) {}
 
-int64_t AdamWOptimizer::BytesNeeded(const ParamSet& params) {
-  return 2 * params.flat_size() * SizeOf(DType::kF32);
+int64_t AdamWOptimizer::BytesNeeded(const ParamSet& params, int dp, int zero) {
+  return 2 * LargestOwned(params, zero > 0 ? dp : 1) * SizeOf(DType::kF32);
 }
 
 double AdamWOptimizer::GradientNorm(Context& context, const TensorParallel& tp) const {
-  double cut = 0.0;
-  double whole = 0.0;
+  // Of parameters that every tp rank holds, and of those that are cut.
+  double squares[] = {0.0, 0.0};
   for (int i = 0; i < params_.size(); ++i) {
-    const TensorView gradient = params_.gradient({i});
-    (params_.spec({i}).shard.is_cut() ? cut : whole) +=
-        SumOfSquares(context, gradient.Reshape({gradient.size()}));
+    const ElementRange flat = PartOf(params_, {i}, owned()).flat;
+    if (flat.size() == 0) continue;
+    squares[params_.spec({i}).shard.is_cut() ? 1 : 0] +=
+        SumOfSquares(context, Slice(params_.flat_gradient(), flat));
   }
-  tp.Sum({&cut, DType::kF64, {1}}, "gradient norm");
-  return std::sqrt(whole + cut);
+  if (sharded_) dp_.AllReduce({squares, DType::kF64, {2}}, ReduceOp::kSum, "gradient norm");
+  tp.Sum({&squares[1], DType::kF64, {1}}, "gradient norm");
+  return std::sqrt(squares[0] + squares[1]);
 }
 
 void AdamWOptimizer::Update(Context& context, double lr, double gradient_norm) {
   const AdamWHyperparameters& h = hyperparameters_;
   const double scale = h.clip > 0.0 ? std::min(1.0, h.clip / (gradient_norm + 1e-6)) : 1.0;
   ++updates_;
-  for (int i = 0; i < params_.size(); ++i) {
-    const ParamId id{i};
-    const ParameterSpec& spec = params_.spec(id);
-    const int64_t n = params_.padded_size(id);
-    const TensorView value = params_.value(id).Reshape({n});
-    const TensorView compute = params_.compute(id).Reshape({n});
-    AdamW(context, {.value = value,
-                    .gradient = params_.gradient(id).Reshape({n}),
-                    .first_moment = first_moment(id),
-                    .second_moment = second_moment(id),
-                    .compute = compute.dtype() == DType::kBf16 ? compute : TensorView(),
-                    .lr = lr,
-                    .beta1 = h.beta1,
-                    .beta2 = h.beta2,
-                    .eps = h.eps,
-                    .weight_decay = spec.matrix ? h.weight_decay : 0.0,
-                    .gradient_scale = scale,
-                    .step = updates_});
-    if (std::isfinite(spec.minimum)) ClampMin(context, value, spec.minimum);
-  }
+  for (int i = 0; i < params_.size(); ++i) UpdateParameter(context, {i}, lr, scale);
+  if (!sharded_) return;
+  dp_.AllGather(params_.flat_value(), ranges_, "updated values");
+  params_.RefreshCompute(context);
 }
 
-TensorView AdamWOptimizer::Moment(const Buffer& buffer, ParamId id) const {
-  return {static_cast<float*>(buffer.data()) + params_.offset(id),
+void AdamWOptimizer::UpdateParameter(Context& context, ParamId id, double lr,
+                                     double gradient_scale) const {
+  const AdamWHyperparameters& h = hyperparameters_;
+  const ParameterSpec& spec = params_.spec(id);
+  const ElementRange flat = PartOf(params_, id, owned()).flat;
+  if (flat.size() == 0) return;
+  const TensorView value = Slice(params_.flat_value(), flat);
+  // With sharded moments the copies are made when all values are there.
+  TensorView compute;
+  if (!sharded_ && params_.compute(id).dtype() == DType::kBf16) {
+    compute = params_.compute(id).Reshape({flat.size()});
+  }
+  AdamW(context, {.value = value,
+                  .gradient = Slice(params_.flat_gradient(), flat),
+                  .first_moment = first_moment(flat),
+                  .second_moment = second_moment(flat),
+                  .compute = compute,
+                  .lr = lr,
+                  .beta1 = h.beta1,
+                  .beta2 = h.beta2,
+                  .eps = h.eps,
+                  .weight_decay = spec.matrix ? h.weight_decay : 0.0,
+                  .gradient_scale = gradient_scale,
+                  .step = updates_});
+  if (std::isfinite(spec.minimum)) ClampMin(context, value, spec.minimum);
+}
+
+TensorView AdamWOptimizer::Moment(const Buffer& buffer, const ElementRange& flat) const {
+  CHECK(owned().begin <= flat.begin && flat.end <= owned().end) << "moments of another rank";
+  return {static_cast<float*>(buffer.data()) + (flat.begin - owned().begin),
           DType::kF32,
-          {params_.padded_size(id)}};
+          {flat.size()}};
 }
 
 }  // namespace entrain

@@ -1,9 +1,14 @@
 // AdamWOptimizer: moments of a ParamSet, the update, and clipping by the global norm.
+//
+// With ZeRO stage 1 the moments are cut over dp: a rank holds and updates those of its range of the flat buffer, and values
+// are gathered after the update. Without it every rank's range is the whole buffer.
 #ifndef ENTRAIN_PARALLEL_ADAMW_OPTIMIZER_H_
 #define ENTRAIN_PARALLEL_ADAMW_OPTIMIZER_H_
 
 #include <cstdint>
+#include <vector>
 
+#include "parallel/owned_ranges.h"
 #include "parallel/param_set.h"
 #include "parallel/tensor_parallel.h"
 
@@ -19,28 +24,42 @@ struct AdamWHyperparameters {
 
 class AdamWOptimizer {
  public:
-  // `params` must be allocated for training and outlive the optimizer.
-  AdamWOptimizer(const ParamSet& params, const AdamWHyperparameters& hyperparameters);
-  static int64_t BytesNeeded(const ParamSet& params);
+  // `params` must be allocated for training; it and dp must outlive the optimizer. zero: the stage, 0 or 1.
+  AdamWOptimizer(const ParamSet& params, const AdamWHyperparameters& hyperparameters,
+                 Communicator& dp, int zero);
+  static int64_t BytesNeeded(const ParamSet& params, int dp, int zero);
 
-  // ‖gradient‖₂ over all parameters of all tp ranks, fp64, the same on each: squares of each parameter's gradient in the order
-  // of declaration, those that are cut apart from those that every rank holds. Not finite exactly when some gradient is not.
+  // Whose gradients each dp rank needs summed.
+  const std::vector<ElementRange>& ranges() const { return ranges_; }
+  bool sharded() const { return sharded_; }
+  // This rank's.
+  const ElementRange& owned() const { return ranges_[static_cast<size_t>(dp_.rank())]; }
+
+  // ‖gradient‖₂ over all parameters of the mesh, fp64, the same on each rank: squares of what this rank owns of each
+  // parameter in the order of declaration, parameters that are cut over tp apart from those that every rank holds. Not
+  // finite exactly when some gradient is not.
   double GradientNorm(Context& context, const TensorParallel& tp) const;
 
-  // One update with gradients multiplied by min(1, clip/(norm + 1e-6)); then values are clamped to their minima.
+  // One update with gradients multiplied by min(1, clip/(norm + 1e-6)); then values are clamped to their minima and every
+  // rank has all of them.
   void Update(Context& context, double lr, double gradient_norm);
 
   // Updates made so far: the exponent of the bias corrections. Part of the training state, like the moments.
   int64_t updates() const { return updates_; }
   void set_updates(int64_t updates) { updates_ = updates; }
-  TensorView first_moment(ParamId id) const { return Moment(first_, id); }
-  TensorView second_moment(ParamId id) const { return Moment(second_, id); }
+  // Of owned elements of the flat buffer, f32.
+  TensorView first_moment(const ElementRange& flat) const { return Moment(first_, flat); }
+  TensorView second_moment(const ElementRange& flat) const { return Moment(second_, flat); }
 
  private:
-  TensorView Moment(const Buffer& buffer, ParamId id) const;
+  TensorView Moment(const Buffer& buffer, const ElementRange& flat) const;
+  void UpdateParameter(Context& context, ParamId id, double lr, double gradient_scale) const;
 
   const ParamSet& params_;
   AdamWHyperparameters hyperparameters_;
+  Communicator& dp_;
+  bool sharded_;
+  std::vector<ElementRange> ranges_;
   Buffer first_;
   Buffer second_;
   int64_t updates_ = 0;

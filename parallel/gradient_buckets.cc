@@ -2,20 +2,22 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
+#include "parallel/owned_ranges.h"
 #include "runtime/base/check.h"
 #include "runtime/kernels/cast.h"
 
 namespace entrain {
 
-GradientBuckets::GradientBuckets(const ParamSet& params, Communicator& dp, int64_t bucket_bytes,
-                                 DType wire)
+GradientBuckets::GradientBuckets(const ParamSet& params, Communicator& dp, Options options)
     : params_(params),
       dp_(dp),
-      wire_(wire),
-      wire_buffer_(BytesNeeded(params, dp.size(), wire)),
-      bucket_elements_(std::max<int64_t>(1, bucket_bytes / SizeOf(DType::kF32))) {
-  CHECK(wire == DType::kF32 || wire == DType::kBf16);
+      wire_(options.wire),
+      owned_(std::move(options.owned)),
+      wire_buffer_(BytesNeeded(params, dp.size(), wire_)),
+      bucket_elements_(std::max<int64_t>(1, options.bucket_bytes / SizeOf(DType::kF32))) {
+  CHECK(wire_ == DType::kF32 || wire_ == DType::kBf16);
   const int64_t size = params.flat_size();
   for (int64_t begin = 0; begin < size && dp.size() > 1; begin += bucket_elements_) {
     buckets_.push_back({.range = {begin, std::min(size, begin + bucket_elements_)}});
@@ -64,7 +66,24 @@ void GradientBuckets::Begin(Context& context, Bucket& bucket) {
     travels = Wire(bucket.range);
     Cast(context, Gradient(bucket.range), travels);
   }
-  bucket.pending = dp_.StartAllReduce(travels, ReduceOp::kSum, "gradient bucket");
+  bucket.pending = owned_.empty() ? dp_.StartAllReduce(travels, ReduceOp::kSum, "gradient bucket")
+                                  : dp_.StartReduceScatter(travels, OwnedWithin(bucket.range),
+                                                           "gradient bucket");
+}
+
+std::vector<ElementRange> GradientBuckets::OwnedWithin(const ElementRange& bucket) const {
+  std::vector<ElementRange> parts;
+  for (const ElementRange& range : owned_) {
+    const ElementRange part = Common(range, bucket);
+    parts.push_back({part.begin - bucket.begin, part.end - bucket.begin});
+  }
+  // Empty ones too must be ascending and inside.
+  int64_t end = 0;
+  for (ElementRange& part : parts) {
+    if (part.size() == 0) part = {end, end};
+    end = part.end;
+  }
+  return parts;
 }
 
 void GradientBuckets::Finish(Context& context) {

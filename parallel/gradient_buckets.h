@@ -17,8 +17,15 @@ namespace entrain {
 
 class GradientBuckets {
  public:
-  // `wire`: what travels, f32 or bf16 (then summed in fp32 and rounded once more). params and dp must outlive this.
-  GradientBuckets(const ParamSet& params, Communicator& dp, int64_t bucket_bytes, DType wire);
+  struct Options {
+    int64_t bucket_bytes = 0;
+    DType wire =
+        DType::kF32;  // what travels, f32 or bf16 (then summed in fp32 and rounded once more)
+    // One range of the flat buffer a dp rank: it gets the sums there alone, by reduce-scatter. Empty: every rank gets all.
+    std::vector<ElementRange> owned;
+  };
+  // params and dp must outlive this.
+  GradientBuckets(const ParamSet& params, Communicator& dp, Options options);
   // Memory for what travels in bf16.
   static int64_t BytesNeeded(const ParamSet& params, int dp, DType wire);
 
@@ -28,7 +35,7 @@ class GradientBuckets {
   void SumPartial(const TensorParallel& tp, ElementRange range) const;
   // The gradients of these elements are final on this rank. Each element once a step, in any order.
   void Complete(Context& context, ElementRange range);
-  // Completes what is left and waits: then the flat gradient is the sum over dp.
+  // Completes what is left and waits: then the flat gradient is the sum over dp, where this rank owns it.
   void Finish(Context& context);
 
   // Seconds of the step's reductions in which nobody waited for them, and those in which Finish did.
@@ -41,12 +48,15 @@ class GradientBuckets {
     PendingCollective pending;
   };
   void Begin(Context& context, Bucket& bucket);
+  // Each rank's part of a bucket, from the bucket's first element.
+  std::vector<ElementRange> OwnedWithin(const ElementRange& bucket) const;
   TensorView Gradient(const ElementRange& range) const;
   TensorView Wire(const ElementRange& range) const;
 
   const ParamSet& params_;
   Communicator& dp_;
   DType wire_;
+  std::vector<ElementRange> owned_;
   Buffer wire_buffer_;
   std::vector<Bucket> buckets_;
   int64_t bucket_elements_;

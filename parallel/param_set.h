@@ -65,6 +65,7 @@ class ParamSet {
   int64_t offset(ParamId id) const { return offsets_[id.index]; }
   int64_t padded_size(ParamId id) const;
   int64_t flat_size() const { return flat_size_; }
+  TensorView flat_value() const { return {values_.data(), DType::kF32, {flat_size_}}; }
   TensorView flat_gradient() const { return {gradients_.data(), DType::kF32, {flat_size_}}; }
 
   // Brings the bf16 copies up to date after values were written from outside (initialisation, loading).

@@ -110,8 +110,8 @@ void Weight::SettlePowerIteration(Context& context, const ParamSet& params) {
   double sigma = 0.0;
   for (int i = 0; i < kMaxIterations; ++i) {
     const double before = sigma;
-    sigma = power_iteration_.Step(context, params.value(raw_),
-                                  {.u = u_, .v = step_v_, .next_u = u_});
+    sigma =
+        power_iteration_.Step(context, params.value(raw_), {.u = u_, .v = step_v_, .next_u = u_});
     if (sigma <= before * (1.0 + kSettledGrowth)) return;
   }
 }

@@ -70,7 +70,7 @@ TEST(ByteSourceTest, EveryTruncationIsSaid) {
   for (size_t size = 1; size < compressed.size(); size += 7) {
     WriteFile(path, compressed.substr(0, size));
     const auto text = ReadAll(path, 1000);
-    ASSERT_EQ(text.status().code(), absl::StatusCode::kDataLoss) << size;
+    ASSERT_EQ(text.status().code(), absl::StatusCode::kInvalidArgument) << size;
     EXPECT_EQ(text.status().message(),
               path + ": the zstd stream ends in the middle: the file was cut after " +
                   std::to_string(size) + " bytes");
@@ -81,7 +81,7 @@ TEST(ByteSourceTest, DamageIsSaid) {
   const TemporaryFolder folder;
   const std::string path = folder.path() + "/bad.zst";
   WriteFile(path, "this is no zstd");
-  EXPECT_EQ(ReadAll(path, 1000).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(ReadAll(path, 1000).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(ReadAll(path, 1000).status().message()),
               HasSubstr("bad.zst: not a sound zstd stream near byte 15: Unknown frame descriptor"));
 }
