@@ -33,7 +33,7 @@ struct TrainOptions {
 absl::Status Leave(FileSystem& fs, const std::string& run_dir, const Verdict& verdict) {
   RETURN_IF_ERROR(WriteVerdict(fs, run_dir, verdict));
   std::printf("%s (step %lld); verdict in %s\n", verdict.reason.c_str(),
-              static_cast<long long>(verdict.step), JoinPath(run_dir, "verdict.json").c_str());
+              static_cast<long long>(verdict.step), VerdictPath(run_dir).c_str());
   if (verdict.code == ExitCode::kResubmit) {
     return absl::CancelledError("saved; start the same command again to continue");
   }
@@ -67,6 +67,12 @@ int ThreadsOf(const TrainConfig& config, const NodePlace& place) {
   return ThreadsPerRank(Context::AllowedCores(), host_cores, place.local_size);
 }
 
+// A run that is killed writes no verdict: that of the run before would be taken for its own.
+absl::Status RemoveOldVerdict(FileSystem& fs, const std::string& dir) {
+  const absl::Status removed = fs.RemoveFile(VerdictPath(dir));
+  return absl::IsNotFound(removed) ? absl::OkStatus() : removed;
+}
+
 // The first rank holds the run's lock for all.
 absl::Status LockRun(FileSystem& fs, const std::string& dir, const Mesh& mesh,
                      std::optional<RunLock>* lock) {
@@ -74,7 +80,10 @@ absl::Status LockRun(FileSystem& fs, const std::string& dir, const Mesh& mesh,
   if (mesh.is_first()) {
     absl::StatusOr<RunLock> acquired = RunLock::Acquire(fs, dir);
     status = acquired.status();
-    if (acquired.ok()) lock->emplace(*std::move(acquired));
+    if (acquired.ok()) {
+      lock->emplace(*std::move(acquired));
+      status = RemoveOldVerdict(fs, dir);
+    }
   }
   return mesh.world().Agree(status, "locking the run");
 }

@@ -39,8 +39,10 @@ std::string ToJson(const Verdict& verdict) {
   return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
+std::string VerdictPath(const std::string& run_dir) { return JoinPath(run_dir, "verdict.json"); }
+
 absl::Status WriteVerdict(FileSystem& fs, const std::string& run_dir, const Verdict& verdict) {
-  return WriteTextAtomically(fs, JoinPath(run_dir, "verdict.json"), ToJson(verdict));
+  return WriteTextAtomically(fs, VerdictPath(run_dir), ToJson(verdict));
 }
 
 }  // namespace entrain

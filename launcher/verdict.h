@@ -39,7 +39,10 @@ struct Verdict {
 // (or null), version, host, pid, time (UTC, RFC 3339).
 std::string ToJson(const Verdict& verdict);
 
-// Writes <run_dir>/verdict.json atomically; the folder must be there.
+// <run_dir>/verdict.json. There is none while the run goes on, nor after it was killed.
+std::string VerdictPath(const std::string& run_dir);
+
+// Writes it atomically; the folder must be there.
 absl::Status WriteVerdict(FileSystem& fs, const std::string& run_dir, const Verdict& verdict);
 
 }  // namespace entrain

@@ -146,6 +146,19 @@ TEST_F(TrainCommandTest, AKillLosesOnlyWhatWasNotSaved) {
 }
 
 // ---- steps that are not finite ----
+// The verdict of the run before, "saved", is not that of one that was killed.
+TEST_F(TrainCommandTest, AKilledRunLeavesNoVerdict) {
+  TrainConfig config = Small("sm");
+  config.train.steps = 1000000;
+  ASSERT_EQ(Train(config, {"--stop-at", "2"}).code, 75);
+  ASSERT_EQ(VerdictFile()["code"], 75);
+  RunningProcess process({ENTRAIN_BINARY, "train", "--config", Write(config)});
+  WaitForStep(3);
+  process.Signal(SIGKILL);
+  process.Wait();
+  EXPECT_FALSE(std::filesystem::exists(run() + "/verdict.json"));
+}
+
 
 TEST_F(TrainCommandTest, BadStepsInARowStopTheRunWithStepLayerAndTensor) {
   TrainConfig config = Small("sm_ln_g");
@@ -270,3 +283,4 @@ TEST_F(TrainCommandTest, ASecondRunInTheSameFolderIsRefused) {
 
 }  // namespace
 }  // namespace entrain
+  EXPECT_FALSE(std::filesystem::exists(run() + "/verdict.json")) << "it is the first one's";
