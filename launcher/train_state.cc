@@ -1,10 +1,24 @@
 #include "launcher/train_state.h"
 
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 
 namespace entrain {
+
+namespace {
+
+// JSON has no NaN and writes null for it. A head's entropy may be one where the loss is finite, when scores overflow.
+void NullsToNaN(nlohmann::json& table) {
+  for (nlohmann::json& row : table) {
+    for (nlohmann::json& value : row) {
+      if (value.is_null()) value = std::numeric_limits<double>::quiet_NaN();
+    }
+  }
+}
+
+}  // namespace
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(TrainCounters, step, updates, bad_steps_in_a_row, bad_steps,
                                    tokens, has_previous_entropy, seed, global_batch, shuffle,
@@ -14,7 +28,9 @@ std::string ToJson(const TrainCounters& counters) { return nlohmann::json(counte
 
 absl::StatusOr<TrainCounters> ParseTrainCounters(const std::string& json, const std::string& path) {
   try {
-    return nlohmann::json::parse(json).get<TrainCounters>();
+    nlohmann::json fields = nlohmann::json::parse(json);
+    NullsToNaN(fields["head_entropy"]);
+    return fields.get<TrainCounters>();
   } catch (const nlohmann::json::exception& error) {
     return absl::DataLossError(absl::StrCat(path, "/state.json: ", error.what()));
   }
