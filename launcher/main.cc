@@ -1,4 +1,5 @@
 // The program: parses the command line, runs one subcommand, prints its error once, maps it to an exit code.
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -59,6 +60,8 @@ int Main(int argc, char** argv) {
 }  // namespace entrain
 
 int main(int argc, char** argv) {
+  // A file that may not grow further is then an error of the write, with a message, and not the end of the process.
+  std::signal(SIGXFSZ, SIG_IGN);
   // Libraries' exceptions are caught where they are called; one that is not is a defect, and is told as such.
   try {
     return entrain::Main(argc, argv);

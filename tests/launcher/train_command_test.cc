@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 
 #include <chrono>
 #include <filesystem>
@@ -160,6 +161,25 @@ TEST_F(TrainCommandTest, AKilledRunLeavesNoVerdict) {
 }
 
 
+// As `ulimit -f` sets it: the system's answer to a write beyond it is a signal.
+TEST_F(TrainCommandTest, AFileSizeLimitIsToldAndLosesNothing) {
+  TrainConfig config = Small("sm");
+  config.train.steps = 4;
+  ASSERT_EQ(Train(config, {"--stop-at", "2"}).code, 75);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const rlimit limit{20000, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  const ProcessResult full = Train(config);
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  EXPECT_EQ(full.code, 1);
+  EXPECT_THAT(full.error, HasSubstr("tmp_step_00000004/shard_00000_of_00001.safetensors"));
+  EXPECT_THAT(full.error, HasSubstr("File too large"));
+  EXPECT_EQ(VerdictFile()["last_commit"], 2);
+  EXPECT_EQ(Train(config, {"--resume", "must"}).code, 0);
+}
+
+// ---- steps that are not finite ----
 TEST_F(TrainCommandTest, BadStepsInARowStopTheRunWithStepLayerAndTensor) {
   TrainConfig config = Small("sm_ln_g");
   config.init_from = ExportedModel(config);
