@@ -34,6 +34,10 @@ absl::Status TrainRun::SetUp() {
   const MemoryPlan plan = PlanMemory(config_, Shape(), *model_);
   RETURN_IF_ERROR(FindResume());
   if (options_.dry_run) {
+    if (last_commit_) {
+      RETURN_IF_ERROR(
+          world.Agree(OpenCheckpoint(last_commit_->path).status(), "reading the checkpoint"));
+    }
     PrintBanner(plan);
     return absl::OkStatus();
   }
@@ -110,7 +114,7 @@ absl::Status TrainRun::LoadValues() {
   model_->Allocate(config_.compute_dtype(), true);
   trainer_ = std::make_unique<Trainer>(config_, *context_, mesh_, *model_, *train_data_);
   if (last_commit_) {
-    RETURN_IF_ERROR(Restore(*last_commit_));
+    RETURN_IF_ERROR(Restore(last_commit_->path));
   } else if (!config_.init_from.empty()) {
     RETURN_IF_ERROR(
         ReadModelFolderWeights(fs_, config_.init_from, *context_, config_.train.seed, *model_));
@@ -121,18 +125,21 @@ absl::Status TrainRun::LoadValues() {
   return absl::OkStatus();
 }
 
-absl::Status TrainRun::Restore(const CheckpointInfo& checkpoint) {
-  ASSIGN_OR_RETURN(const CheckpointReader reader, CheckpointReader::Open(fs_, checkpoint.path));
-  ASSIGN_OR_RETURN(
-      const TrainConfig saved,
-      ParseTrainConfig(reader.config_toml(), JoinPath(checkpoint.path, "config.toml"), {}));
-  ASSIGN_OR_RETURN(TrainCounters counters,
-                   ParseTrainCounters(reader.state_json(), checkpoint.path));
+absl::StatusOr<TrainRun::Resumed> TrainRun::OpenCheckpoint(const std::string& path) {
+  ASSIGN_OR_RETURN(CheckpointReader reader, CheckpointReader::Open(fs_, path));
+  ASSIGN_OR_RETURN(const TrainConfig saved,
+                   ParseTrainConfig(reader.config_toml(), JoinPath(path, "config.toml"), {}));
+  ASSIGN_OR_RETURN(TrainCounters counters, ParseTrainCounters(reader.state_json(), path));
   RETURN_IF_ERROR(CheckUnchanged(saved, counters, config_, train_data_->fingerprint(), &notices_));
-  RETURN_IF_ERROR(reader.Read(FullState(*model_, trainer_->optimizer())));
-  if (mesh_.is_first()) RETURN_IF_ERROR(SupersedeAfter(fs_, store_, checkpoint.step, &notices_));
-  trainer_->counters() = std::move(counters);
-  return absl::OkStatus();
+  return Resumed{std::move(reader), std::move(counters)};
+}
+
+absl::Status TrainRun::Restore(const std::string& path) {
+  ASSIGN_OR_RETURN(Resumed resumed, OpenCheckpoint(path));
+  RETURN_IF_ERROR(resumed.reader.Read(FullState(*model_, trainer_->optimizer())));
+  trainer_->counters() = std::move(resumed.counters);
+  if (!mesh_.is_first()) return absl::OkStatus();
+  return SupersedeAfter(fs_, store_, trainer_->counters().step, &notices_);
 }
 
 void TrainRun::PrintBanner(const MemoryPlan& plan) const {

@@ -53,7 +53,13 @@ class TrainRun {
   absl::Status OpenOutput();
   absl::Status CheckMemory(const MemoryPlan& plan) const;
   absl::Status LoadValues();
-  absl::Status Restore(const CheckpointInfo& checkpoint);
+  struct Resumed {
+    CheckpointReader reader;
+    TrainCounters counters;
+  };
+  // The checkpoint, which this run may continue from.
+  absl::StatusOr<Resumed> OpenCheckpoint(const std::string& path);
+  absl::Status Restore(const std::string& path);
   void PrintBanner(const MemoryPlan& plan) const;
   const MeshShape& Shape() const { return options_.planned ? *options_.planned : mesh_.shape(); }
 

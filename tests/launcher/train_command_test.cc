@@ -275,6 +275,18 @@ TEST_F(TrainCommandTest, AFinishedRunHasNothingLeftToDo) {
   EXPECT_EQ(again.code, 0) << again.error;
   EXPECT_THAT(again.output, HasSubstr("finished 2 steps"));
   EXPECT_EQ(CheckpointBytes(run(), 2), before);
+TEST_F(TrainCommandTest, ADryRunRefusesWhatTheRunWouldRefuse) {
+  TrainConfig config = Small("sm");
+  config.train.steps = 2;
+  ASSERT_EQ(Train(config).code, 0);
+  config.train.seed = 3;
+  const ProcessResult dry = Train(config, {"--dry-run"});
+  const ProcessResult real = Train(config);
+  EXPECT_EQ(dry.code, 78);
+  EXPECT_THAT(dry.error, HasSubstr("train.seed = 3, but the checkpoint was made with 1337"));
+  EXPECT_EQ(dry.error, real.error);
+}
+
 }
 
 TEST_F(TrainCommandTest, AskedForFewerStepsThanThereAreItHasFinished) {
