@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "parallel/checkpoint.h"
 #include "tests/support/model_file_edit.h"
 #include "tests/support/run_config.h"
@@ -146,7 +147,6 @@ TEST_F(TrainCommandTest, AKillLosesOnlyWhatWasNotSaved) {
   EXPECT_THAT(resumed.output, HasSubstr("resuming " + run()));
 }
 
-// ---- steps that are not finite ----
 // The verdict of the run before, "saved", is not that of one that was killed.
 TEST_F(TrainCommandTest, AKilledRunLeavesNoVerdict) {
   TrainConfig config = Small("sm");
@@ -159,7 +159,6 @@ TEST_F(TrainCommandTest, AKilledRunLeavesNoVerdict) {
   process.Wait();
   EXPECT_FALSE(std::filesystem::exists(run() + "/verdict.json"));
 }
-
 
 // As `ulimit -f` sets it: the system's answer to a write beyond it is a signal.
 TEST_F(TrainCommandTest, AFileSizeLimitIsToldAndLosesNothing) {
@@ -180,6 +179,7 @@ TEST_F(TrainCommandTest, AFileSizeLimitIsToldAndLosesNothing) {
 }
 
 // ---- steps that are not finite ----
+
 TEST_F(TrainCommandTest, BadStepsInARowStopTheRunWithStepLayerAndTensor) {
   TrainConfig config = Small("sm_ln_g");
   config.init_from = ExportedModel(config);
@@ -240,6 +240,31 @@ TEST_F(TrainCommandTest, OneBadStepIsSkippedCountedAndSurvived) {
   EXPECT_THAT(inspect.output, HasSubstr("4 updates, 1 skipped as not finite"));
 }
 
+// ---- recomputation ----
+
+TEST_F(TrainCommandTest, RecomputingActivationsChangesNoBit) {
+  for (const char* variant : {"ereg_previous_step", "sm_snorm", "pythia"}) {
+    for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+      TrainConfig config = Small(variant);
+      config.train.steps = 3;
+      config.train.precision = precision;
+      config.run.dir =
+          absl::StrCat(folder_.path(), "/stored_", variant, static_cast<int>(precision));
+      ASSERT_EQ(Train(config).code, 0);
+      const auto stored = CheckpointBytes(config.run.dir, 3);
+      config.train.recompute = true;
+      config.run.dir += "_not";
+      ASSERT_EQ(Train(config).code, 0);
+      const auto recomputed = CheckpointBytes(config.run.dir, 3);
+      ASSERT_EQ(stored.size(), recomputed.size());
+      for (size_t i = 0; i < stored.size(); ++i) {
+        EXPECT_TRUE(stored[i].first == "config.toml" || stored[i] == recomputed[i])
+            << variant << " " << stored[i].first;
+      }
+    }
+  }
+}
+
 // ---- dry runs and older checkpoints ----
 
 TEST_F(TrainCommandTest, ADryRunSaysTheMemoryAndLeavesNoTrace) {
@@ -248,6 +273,18 @@ TEST_F(TrainCommandTest, ADryRunSaysTheMemoryAndLeavesNoTrace) {
   EXPECT_THAT(result.output, HasSubstr("memory"));
   EXPECT_THAT(result.output, HasSubstr("fresh, seed 1337"));
   EXPECT_FALSE(std::filesystem::exists(run()));
+}
+
+TEST_F(TrainCommandTest, ADryRunRefusesWhatTheRunWouldRefuse) {
+  TrainConfig config = Small("sm");
+  config.train.steps = 2;
+  ASSERT_EQ(Train(config).code, 0);
+  config.train.seed = 3;
+  const ProcessResult dry = Train(config, {"--dry-run"});
+  const ProcessResult real = Train(config);
+  EXPECT_EQ(dry.code, 78);
+  EXPECT_THAT(dry.error, HasSubstr("train.seed = 3, but the checkpoint was made with 1337"));
+  EXPECT_EQ(dry.error, real.error);
 }
 
 TEST_F(TrainCommandTest, ResumingAnOlderStepRepeatsTheSameCourse) {
@@ -275,18 +312,6 @@ TEST_F(TrainCommandTest, AFinishedRunHasNothingLeftToDo) {
   EXPECT_EQ(again.code, 0) << again.error;
   EXPECT_THAT(again.output, HasSubstr("finished 2 steps"));
   EXPECT_EQ(CheckpointBytes(run(), 2), before);
-TEST_F(TrainCommandTest, ADryRunRefusesWhatTheRunWouldRefuse) {
-  TrainConfig config = Small("sm");
-  config.train.steps = 2;
-  ASSERT_EQ(Train(config).code, 0);
-  config.train.seed = 3;
-  const ProcessResult dry = Train(config, {"--dry-run"});
-  const ProcessResult real = Train(config);
-  EXPECT_EQ(dry.code, 78);
-  EXPECT_THAT(dry.error, HasSubstr("train.seed = 3, but the checkpoint was made with 1337"));
-  EXPECT_EQ(dry.error, real.error);
-}
-
 }
 
 TEST_F(TrainCommandTest, AskedForFewerStepsThanThereAreItHasFinished) {
@@ -308,6 +333,7 @@ TEST_F(TrainCommandTest, ASecondRunInTheSameFolderIsRefused) {
   WaitForStep(1);
   const ProcessResult second = Train(config);
   EXPECT_NE(second.code, 0);
+  EXPECT_FALSE(std::filesystem::exists(run() + "/verdict.json")) << "it is the first one's";
   EXPECT_THAT(second.error, HasSubstr(run()));
   process.Signal(SIGTERM);
   EXPECT_EQ(process.Wait().code, 75);
@@ -315,4 +341,3 @@ TEST_F(TrainCommandTest, ASecondRunInTheSameFolderIsRefused) {
 
 }  // namespace
 }  // namespace entrain
-  EXPECT_FALSE(std::filesystem::exists(run() + "/verdict.json")) << "it is the first one's";
