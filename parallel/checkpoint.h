@@ -67,7 +67,7 @@ class CheckpointStore {
 
   // Saves and returns the committed path. Space is checked first: ResourceExhausted says how much is needed and free.
   // A step that is already committed is left as it is, a damaged one is replaced, one of a later version is refused with
-  // FailedPrecondition. After an error nothing that was committed is lost and what was written is removed again. After the
+  // FailedPrecondition, one that this user may not read with PermissionDenied. After an error nothing that was committed is lost and what was written is removed again. After the
   // commit older ones are removed as `retention` says; a failure to remove is not a failure to save: it comes back in
   // `warning` when that is not null. Every tensor must be whole: one rank saves.
   absl::StatusOr<std::string> Save(const CheckpointContents& contents,
@@ -78,8 +78,8 @@ class CheckpointStore {
   absl::StatusOr<std::vector<CheckpointInfo>> List() const;
 
   // The highest step that verifies; every higher one that does not is added to `damaged` (may be null). NotFound when
-  // there is none. FailedPrecondition when a later version of the program wrote a higher one: it is not damaged, and to
-  // fall back behind it would throw training away.
+  // there is none. FailedPrecondition when a later version of the program wrote a higher one, PermissionDenied when this
+  // user may not read it: it is not damaged, and to fall back behind it would throw training away.
   absl::StatusOr<CheckpointInfo> FindLatest(std::vector<DamagedCheckpoint>* damaged) const;
 
   // The checkpoint of exactly `step`, verified. NotFound lists the steps that there are.

@@ -61,6 +61,12 @@ bool IsDamage(const absl::Status& status) {
   return absl::IsDataLoss(status) || absl::IsNotFound(status);
 }
 
+// Not to be judged here: a later program's, or closed to this user. To fall back behind it would throw training away, and
+// so would replacing it.
+bool IsOutOfReach(const absl::Status& status) {
+  return absl::IsFailedPrecondition(status) || absl::IsPermissionDenied(status);
+}
+
 // Under a temporary name first: a removal that is interrupted leaves no half checkpoint under a real name.
 absl::Status RemoveCheckpoint(FileSystem& fs, const std::string& folder,
                               const CheckpointInfo& info) {
@@ -93,8 +99,7 @@ absl::StatusOr<std::string> CheckpointStore::Save(const CheckpointContents& cont
   const CheckpointInfo info = InfoOf(contents.step);
   ASSIGN_OR_RETURN(const bool exists, fs_.Exists(info.path));
   const absl::Status present = exists ? VerifyAs(fs_, info) : absl::NotFoundError("");
-  if (absl::IsFailedPrecondition(present))
-    return present;  // a later program's: not ours to replace
+  if (IsOutOfReach(present)) return present;
   if (!present.ok()) RETURN_IF_ERROR(Write(contents, info, /*replace=*/exists));
   RETURN_IF_ERROR(fs_.SyncDirectory(folder_));
   const absl::Status removed = RemoveOld(retention, contents.step);
@@ -138,7 +143,7 @@ absl::StatusOr<CheckpointInfo> CheckpointStore::FindLatest(
     const CheckpointInfo& info = *it;
     const absl::Status status = VerifyAs(fs_, info);
     if (status.ok()) return info;
-    if (absl::IsFailedPrecondition(status)) return status;
+    if (IsOutOfReach(status)) return status;
     if (newest.ok()) newest = status;
     if (damaged != nullptr) damaged->push_back({info, status});
   }

@@ -255,6 +255,26 @@ TEST_F(CheckpointStoreTest, ACheckpointFromTheFutureIsNeitherReadNorReplacedNorR
   EXPECT_THAT(Steps(), ElementsAre(30, 40, 50));
 }
 
+// Made up, as root may read everything.
+TEST_F(CheckpointStoreTest, WhatMayNotBeReadIsNeitherPassedOverNorReplaced) {
+  SaveAll({10, 20});
+  const absl::Status denied = absl::PermissionDeniedError("cannot open it (made up)");
+  const int64_t before = fs_.calls();
+  ASSERT_EQ(store_.FindLatest(nullptr)->step, 20);
+  const int64_t calls = fs_.calls() - before;
+  for (int64_t call = 2; call <= calls; ++call) {  // call 1 lists the folder
+    fs_.FailAt(fs_.calls() + call, denied);
+    std::vector<DamagedCheckpoint> damaged;
+    EXPECT_EQ(store_.FindLatest(&damaged).status(), denied) << call;
+    EXPECT_THAT(damaged, IsEmpty());
+  }
+  // A save of the same step makes the folder sure and looks for temporary ones and for the step before it verifies.
+  constexpr int64_t kVerifies = 4;
+  fs_.FailAt(fs_.calls() + kVerifies, denied);
+  EXPECT_EQ(Save(20).status(), denied);
+  EXPECT_EQ(store_.FindLatest(nullptr)->step, 20);
+}
+
 TEST_F(CheckpointStoreTest, AManifestOfSomethingElseIsNoCheckpoint) {
   SaveAll({10});
   ASSERT_TRUE(CommitManifest(fs_, Path(10), {}).ok());
