@@ -1,5 +1,6 @@
 #include "launcher/progress.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +19,13 @@ constexpr const char* kClearLine = "\r\x1b[K";
 std::string StepText(int64_t step, int64_t total_steps) {
   const std::string total = std::to_string(total_steps);
   return absl::StrFormat("step %*d/%s", static_cast<int>(total.size()), step, total);
+}
+
+// 80 where the terminal does not say.
+int ColumnsOf(std::FILE* terminal) {
+  winsize size{};
+  const bool known = ioctl(fileno(terminal), TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  return known ? size.ws_col : 80;
 }
 
 std::string Percent(double share) { return absl::StrFormat("%.0f%%", 100.0 * share); }
@@ -128,9 +136,9 @@ void Progress::ClearBar() {
 
 void Progress::DrawBar() {
   if (!terminal_) return;
+  const int columns = options_.columns ? *options_.columns : ColumnsOf(options_.out);
   // One column is left free: a terminal may wrap a line that fills the last.
-  const std::string bar =
-      ProgressBar(step_, options_.total_steps, EtaSeconds(step_), options_.columns - 1);
+  const std::string bar = ProgressBar(step_, options_.total_steps, EtaSeconds(step_), columns - 1);
   std::fputs(("\r" + bar + "\x1b[K").c_str(), options_.out);
   std::fflush(options_.out);
   bar_shown_ = true;

@@ -31,7 +31,7 @@ struct ProgressOptions {
   double flops_per_token = 0.0;  // of forward and backward; 0: not shown
   std::FILE* out = stdout;
   std::optional<bool> terminal;  // nothing: whether `out` is one
-  int columns = 80;              // of the bar
+  std::optional<int> columns;    // of the bar; nothing: the terminal's
 };
 
 // The bar lives on the last line of the terminal: a line clears it, is printed, and the bar is

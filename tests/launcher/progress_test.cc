@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pty.h>
+#include <unistd.h>
 
 #include <limits>
 
@@ -133,6 +135,22 @@ TEST_F(ProgressOutputTest, ATerminalGetsABarThatLinesPushDownAndTheEndRemoves) {
   const std::string end = Written();
   progress.Finish();
   EXPECT_EQ(Written(), end);
+}
+
+// A bar that is wider than the terminal would wrap, and leave half of itself behind at each redrawing.
+TEST_F(ProgressOutputTest, TheBarIsAsWideAsTheTerminal) {
+  const winsize size{.ws_row = 24, .ws_col = 50, .ws_xpixel = 0, .ws_ypixel = 0};
+  int master = -1;
+  int terminal = -1;
+  if (openpty(&master, &terminal, nullptr, nullptr, &size) != 0)
+    GTEST_SKIP() << "no terminals here";
+  std::FILE* out = fdopen(terminal, "w");
+  Progress(ProgressOptions{.total_steps = 1000, .out = out}).Step(1);
+  std::fclose(out);
+  std::string text(500, '\0');
+  text.resize(static_cast<size_t>(read(master, text.data(), text.size())));
+  close(master);
+  EXPECT_EQ(text.find("\x1b[K"), 1 + 49U) << text;
 }
 
 TEST_F(ProgressOutputTest, TheBarIsNotRedrawnForEveryStep) {
