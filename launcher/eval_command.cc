@@ -70,10 +70,7 @@ absl::Status RunEval(const EvalOptions& options) {
 void AddEvalCommand(CLI::App& app, SelectedCommand* selected) {
   auto options = std::make_shared<EvalOptions>();
   CLI::App* command = app.add_subcommand("eval", "Loss and head entropies of a model on tokens");
-  command
-      ->add_option("--model", options->model,
-                   "Checkpoint folder, run folder (its latest) or Hugging Face folder")
-      ->required();
+  AddModelOption(*command, &options->model);
   command->add_option("--tokens", options->tokens, "Token file, glob or folder of shards")
       ->required();
   command->add_option("--format", options->format, "Format of the token files")

@@ -44,10 +44,7 @@ void AddExportCommand(CLI::App& app, SelectedCommand* selected) {
   auto options = std::make_shared<ExportCommandOptions>();
   CLI::App* command = app.add_subcommand(
       "export", "Write a model as a Hugging Face folder (config.json, model.safetensors)");
-  command
-      ->add_option("--model", options->model,
-                   "Checkpoint folder, run folder (its latest) or Hugging Face folder")
-      ->required();
+  AddModelOption(*command, &options->model);
   command->add_option("--output", options->output, "Folder to write; made when it is not there")
       ->required()
       ->check(NotEmpty());

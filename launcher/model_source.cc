@@ -54,6 +54,13 @@ absl::StatusOr<LoadedModel> LoadFolderModel(FileSystem& fs, const std::string& p
 
 }  // namespace
 
+void AddModelOption(CLI::App& command, std::string* model) {
+  command
+      .add_option("--model", *model,
+                  "Checkpoint folder, run folder (its latest) or Hugging Face folder")
+      ->required();
+}
+
 absl::StatusOr<ModelSourceKind> KindOfModelSource(FileSystem& fs, const std::string& path) {
   ASSIGN_OR_RETURN(const bool folder, fs.IsDirectory(path));
   if (folder) {

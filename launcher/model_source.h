@@ -2,6 +2,7 @@
 #ifndef ENTRAIN_LAUNCHER_MODEL_SOURCE_H_
 #define ENTRAIN_LAUNCHER_MODEL_SOURCE_H_
 
+#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -12,6 +13,9 @@
 namespace entrain {
 
 enum class ModelSourceKind { kCheckpoint, kRun, kModelFolder };
+
+// --model, which must be given: a path for LoadModel.
+void AddModelOption(CLI::App& command, std::string* model);
 
 // Decides what kind of folder `path` is; NotFound says what each kind would hold.
 absl::StatusOr<ModelSourceKind> KindOfModelSource(FileSystem& fs, const std::string& path);

@@ -89,10 +89,7 @@ absl::Status RunSample(const SampleOptions& options) {
 void AddSampleCommand(CLI::App& app, SelectedCommand* selected) {
   auto options = std::make_shared<SampleOptions>();
   CLI::App* command = app.add_subcommand("sample", "Write text with a model");
-  command
-      ->add_option("--model", options->model,
-                   "Checkpoint folder, run folder (its latest) or Hugging Face folder")
-      ->required();
+  AddModelOption(*command, &options->model);
   command->add_option("--prompt", options->prompt, "Text to go on from; may be empty");
   command->add_option("--tokens", options->tokens, "At most so many new tokens")
       ->check(IntegerFrom(0, 1 << 30))
