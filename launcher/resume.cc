@@ -7,14 +7,15 @@
 namespace entrain {
 namespace {
 
-absl::Status NothingToResume(const std::vector<DamagedCheckpoint>& damaged) {
+absl::Status NothingToResume(const std::vector<DamagedCheckpoint>& damaged, bool older) {
   if (damaged.empty()) {
     return absl::NotFoundError(
         "--resume must: the run has no checkpoint; use --resume auto to start it");
   }
   return absl::DataLossError(absl::StrCat(
       "--resume must: the newest checkpoint is damaged: ", std::string(damaged[0].reason.message()),
-      "; --resume auto takes the next older one"));
+      older ? "; --resume auto takes the next older one"
+            : "; no older one can be used either: --resume auto starts afresh"));
 }
 
 absl::StatusOr<ResumePlan> PlanAuto(const CheckpointStore& store, bool must) {
@@ -22,7 +23,7 @@ absl::StatusOr<ResumePlan> PlanAuto(const CheckpointStore& store, bool must) {
   ResumePlan plan;
   const auto latest = store.FindLatest(&damaged);
   if (!latest.ok() && !absl::IsNotFound(latest.status())) return latest.status();
-  if (must && (!latest.ok() || !damaged.empty())) return NothingToResume(damaged);
+  if (must && (!latest.ok() || !damaged.empty())) return NothingToResume(damaged, latest.ok());
   for (const DamagedCheckpoint& bad : damaged) {
     plan.notices.push_back(
         absl::StrCat("damaged, passed over: ", std::string(bad.reason.message())));
@@ -90,12 +91,13 @@ absl::Status CheckUnchanged(const TrainConfig& saved, const TrainCounters& saved
         absl::StrCat("changed since the checkpoint: ", key, " ", old, " -> ", value));
   }
   if (saved_counters.data_fingerprint != data_fingerprint) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "data.train = \"", now.data.train,
-        "\" holds other tokens than those that the checkpoint was ", "trained on (fingerprint ",
-        data_fingerprint, ", was ", saved_counters.data_fingerprint,
-        "); put the old files back, or start another run with model.init_from an export of this "
-        "one"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("data.train = \"", now.data.train,
+                     "\" holds other tokens, or files of other names, than the checkpoint was "
+                     "trained on (fingerprint ",
+                     data_fingerprint, ", was ", saved_counters.data_fingerprint,
+                     "); put the old files back under their names, or start another run with "
+                     "model.init_from an export of this one"));
   }
   return absl::OkStatus();
 }

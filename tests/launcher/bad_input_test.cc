@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -285,6 +286,16 @@ TEST_F(BadInputTest, ResumeMustWithoutACheckpoint) {
   Expect(Train({"--resume", "must"}), kBadConfig, {"--resume must", "no checkpoint"});
 }
 
+TEST_F(BadInputTest, ResumeMustWithNothingButDamage) {
+  TrainOnce();
+  for (const int64_t step : {2, 4}) {
+    std::filesystem::resize_file(run() + "/checkpoints/" + CheckpointName(step) + "/state.json",
+                                 10);
+  }
+  Expect(Train({"--resume", "must"}), kFailed,
+         {checkpoint() + "/state.json", "has 10 bytes", "starts afresh"});
+}
+
 TEST_F(BadInputTest, ResumeNeverOverACheckpoint) {
   TrainOnce();
   Expect(Train({"--resume", "never"}), kBadConfig, {"--resume never", "step_00000004", "run.dir"});
@@ -309,6 +320,14 @@ TEST_F(BadInputTest, ResumeOnOtherData) {
   TrainOnce();
   WriteTokens(folder() + "/tokens.bin", 391, 43, 77);
   Expect(Train({}), kBadConfig, {"data.train", "other tokens", "fingerprint"});
+}
+
+TEST_F(BadInputTest, ResumeOnDataUnderAnotherName) {
+  TrainOnce();
+  const std::string other = folder() + "/other.bin";
+  std::filesystem::copy_file(folder() + "/tokens.bin", other);
+  Expect(Set("data.train=" + other), kBadConfig,
+         {other, "files of other names", "fingerprint", "put the old files back"});
 }
 
 TEST_F(BadInputTest, DamagedCheckpointIsNamedAndTheOlderOneTaken) {
