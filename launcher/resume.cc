@@ -7,6 +7,8 @@
 namespace entrain {
 namespace {
 
+constexpr char kInitFrom[] = "model.init_from";
+
 absl::Status NothingToResume(const std::vector<DamagedCheckpoint>& damaged, bool older) {
   if (damaged.empty()) {
     return absl::NotFoundError(
@@ -35,7 +37,7 @@ absl::StatusOr<ResumePlan> PlanAuto(const CheckpointStore& store, bool must) {
 // Keys whose change would make a checkpoint mean something else.
 bool IsFixed(const std::string& key) {
   if (key.rfind("model.entropy_regularizer.", 0) == 0) return false;
-  if (key == "model.init_from" || key == "model.architecture") return false;
+  if (key == "model.architecture") return false;
   return key.rfind("model.", 0) == 0 || key == "train.seed" || key == "train.global_batch" ||
          key == "data.shuffle";
 }
@@ -78,6 +80,7 @@ absl::Status CheckUnchanged(const TrainConfig& saved, const TrainCounters& saved
                             std::vector<std::string>* notices) {
   for (const TrainConfigKey& entry : TrainConfigKeys()) {
     const std::string key = absl::StrCat(entry.section, ".", entry.key.name);
+    if (key == kInitFrom) continue;  // a checkpoint does not name where its weights first came from
     const std::string old = ToText(entry.key.get(saved));
     const std::string value = ToText(entry.key.get(now));
     if (old == value) continue;

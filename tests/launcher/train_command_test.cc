@@ -23,6 +23,7 @@ namespace entrain {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 ModelConfig VariantNamed(const std::string& name) {
   for (const Variant& variant : Variants()) {
@@ -312,6 +313,18 @@ TEST_F(TrainCommandTest, AFinishedRunHasNothingLeftToDo) {
   EXPECT_EQ(again.code, 0) << again.error;
   EXPECT_THAT(again.output, HasSubstr("finished 2 steps"));
   EXPECT_EQ(CheckpointBytes(run(), 2), before);
+}
+
+TEST_F(TrainCommandTest, ResumingTellsWhatChangedAndNothingElse) {
+  TrainConfig config = Small("sm_ln_g");
+  config.train.steps = 4;
+  config.init_from = ExportedModel(config);
+  ASSERT_EQ(Train(config, {"--stop-at", "2"}).code, 75);
+  const ProcessResult same = Train(config, {"--stop-at", "3"});
+  EXPECT_THAT(same.output, HasSubstr("resuming " + run()));
+  EXPECT_THAT(same.output, Not(HasSubstr("changed since the checkpoint")));
+  config.optimizer.clip = 0.5;
+  EXPECT_THAT(Train(config).output, HasSubstr("checkpoint: optimizer.clip 1.0 -> 0.5\n"));
 }
 
 TEST_F(TrainCommandTest, AskedForFewerStepsThanThereAreItHasFinished) {
