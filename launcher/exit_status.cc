@@ -1,11 +1,17 @@
 #include "launcher/exit_status.h"
 
+#include <cstdio>
+#include <string>
+#include <utility>
+
 #include "absl/strings/cord.h"
 
 namespace entrain {
 namespace {
 
 constexpr char kTold[] = "entrain/told";
+
+bool IsTold(const absl::Status& status) { return status.GetPayload(kTold).has_value(); }
 
 }  // namespace
 
@@ -32,6 +38,11 @@ absl::Status MarkAsTold(absl::Status status) {
   return status;
 }
 
-bool IsTold(const absl::Status& status) { return status.GetPayload(kTold).has_value(); }
+absl::Status Tell(absl::Status status) {
+  if (status.ok() || IsTold(status)) return status;
+  std::fflush(stdout);
+  std::fprintf(stderr, "entrain: %s\n", std::string(status.message()).c_str());
+  return MarkAsTold(std::move(status));
+}
 
 }  // namespace entrain

@@ -11,9 +11,11 @@ namespace entrain {
 // that is held): bad configuration. The rest: failed.
 ExitCode ExitCodeOf(const absl::Status& status);
 
-// An error that another rank tells: main returns its code and prints nothing.
+// An error that needs no more telling: main returns its code and prints nothing.
 absl::Status MarkAsTold(absl::Status status);
-bool IsTold(const absl::Status& status);
+
+// Prints an error on standard error, behind all that was printed before, unless it was told already; it comes back told.
+absl::Status Tell(absl::Status status);
 
 }  // namespace entrain
 

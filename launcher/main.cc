@@ -49,11 +49,7 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return ReportUsage(app, error);
   }
-  const absl::Status status = selected();
-  if (!status.ok() && !IsTold(status)) {
-    std::fprintf(stderr, "entrain: %s\n", std::string(status.message()).c_str());
-  }
-  return static_cast<int>(ExitCodeOf(status));
+  return static_cast<int>(ExitCodeOf(Tell(selected())));
 }
 
 }  // namespace

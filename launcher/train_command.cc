@@ -88,8 +88,8 @@ absl::Status LockRun(FileSystem& fs, const std::string& dir, const Mesh& mesh,
   return mesh.world().Agree(status, "locking the run");
 }
 
-// Every rank returns the same status.
-absl::Status TrainInGroup(TrainOptions options, ProcessGroup group) {
+// Every rank returns the same status. `made`: the mesh, which the caller ends.
+absl::Status TrainInGroup(TrainOptions options, ProcessGroup& group, std::optional<Mesh>* made) {
   FileSystem& fs = FileSystem::Posix();
   ASSIGN_OR_RETURN(options.run.resume, ParseResumePolicy(options.resume));
   const absl::StatusOr<TrainConfig> config = LoadTrainConfig(options.config, options.overrides);
@@ -107,7 +107,7 @@ absl::Status TrainInGroup(TrainOptions options, ProcessGroup group) {
   }
   options.run.threads = ThreadsOf(*config, group.place);
   options.run.launched = !group.launcher.name.empty();
-  const Mesh mesh(std::move(group.world), shape);
+  const Mesh& mesh = made->emplace(std::move(group.world), shape);
 
   // A dry run leaves no trace: no folder, no lock, no verdict.
   const std::string& dir = config->run.dir;
@@ -152,12 +152,16 @@ absl::Status RunTrain(const TrainOptions& options) {
   if (!group.ok()) {
     return SpeaksForAll(ProcessEnvironment()) ? group.status() : MarkAsTold(group.status());
   }
-  if (group->world->rank() == 0) return TrainInGroup(options, *std::move(group));
   // One voice: the first rank's.
-  if (std::freopen("/dev/null", "w", stdout) == nullptr) {
+  const bool speaks = group->world->rank() == 0;
+  if (!speaks && std::freopen("/dev/null", "w", stdout) == nullptr) {
     return absl::InternalError("cannot open /dev/null");
   }
-  return MarkAsTold(TrainInGroup(options, *std::move(group)));
+  // The error is told before MPI ends with the mesh: from then on a rank that leaves with an error has its launcher kill the
+  // others, and the one that speaks may be among them.
+  std::optional<Mesh> mesh;
+  absl::Status status = TrainInGroup(options, *group, &mesh);
+  return speaks ? Tell(std::move(status)) : MarkAsTold(std::move(status));
 }
 
 }  // namespace
