@@ -144,10 +144,9 @@ absl::Status RunTrain(const TrainOptions& options) {
   }
   absl::StatusOr<ProcessGroup> group = JoinProcessGroup();
   if (group.ok() && options.ranks > 0 && group->world->size() > 1) {
-    return group->world->Agree(
-        absl::InvalidArgumentError(
-            "--ranks plans a mesh from one process; start it without mpirun"),
-        "planning");
+    absl::Status refused = absl::InvalidArgumentError(
+        "--ranks plans a mesh from one process; start it without mpirun");
+    return group->world->rank() == 0 ? refused : MarkAsTold(refused);
   }
   if (!group.ok()) {
     return SpeaksForAll(ProcessEnvironment()) ? group.status() : MarkAsTold(group.status());
