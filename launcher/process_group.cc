@@ -6,7 +6,6 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "parallel/comm/communicator_host.h"
-#include "parallel/comm/transport_local.h"
 
 namespace entrain {
 namespace {
@@ -75,7 +74,7 @@ absl::StatusOr<ProcessGroup> JoinProcessGroup() {
   ASSIGN_OR_RETURN(group.launcher, FindLauncher(ProcessEnvironment()));
   if (group.launcher.name.empty()) {
     RETURN_IF_ERROR(CheckSlurm(ProcessEnvironment(), 1));
-    group.world = MakeHostCommunicator(std::move(MakeLocalTransports(1).front()));
+    group.world = MakeWorldOfOne();
     group.backend = "none (one rank)";
     return group;
   }

@@ -15,6 +15,10 @@ int Severity(absl::StatusCode code) {
   return code == absl::StatusCode::kCancelled ? 1 : 2;
 }
 
+constexpr int64_t kWord = sizeof(int32_t);
+
+int64_t WordsOf(int64_t bytes) { return (bytes + kWord - 1) / kWord; }
+
 std::vector<ElementRange> OneEach(int size) { return EvenRanges(size, size); }
 
 }  // namespace
@@ -58,6 +62,32 @@ void Communicator::BroadcastText(std::string* text, int root, std::string_view w
   if (rank() == root) std::copy(text->begin(), text->end(), bytes);
   Broadcast({words.data(), DType::kI32, {static_cast<int64_t>(words.size())}}, root, what);
   text->assign(bytes, static_cast<size_t>(length));
+}
+
+std::vector<std::string> Communicator::GatherText(std::string_view mine, std::string_view what) {
+  const auto me = static_cast<size_t>(rank());
+  CHECK_LT(mine.size(), size_t{1} << 31) << "bytes of one text";
+  std::vector<int32_t> lengths(static_cast<size_t>(size()));
+  lengths[me] = static_cast<int32_t>(mine.size());
+  AllGather({lengths.data(), DType::kI32, {size()}}, OneEach(size()), what);
+
+  std::vector<ElementRange> ranges;  // in whole words: the contract knows no bytes
+  int64_t end = 0;
+  for (const int32_t length : lengths) {
+    const int64_t begin = end;
+    end += WordsOf(length);
+    ranges.push_back({begin, end});
+  }
+  std::vector<int32_t> words(static_cast<size_t>(end));
+  auto text_of = [&](size_t r) { return reinterpret_cast<char*>(words.data() + ranges[r].begin); };
+  std::copy(mine.begin(), mine.end(), text_of(me));
+  if (end > 0) AllGather({words.data(), DType::kI32, {end}}, ranges, what);
+
+  std::vector<std::string> texts;
+  for (size_t r = 0; r < ranges.size(); ++r) {
+    texts.emplace_back(text_of(r), static_cast<size_t>(lengths[r]));
+  }
+  return texts;
 }
 
 absl::Status Communicator::Agree(const absl::Status& mine, std::string_view what) {

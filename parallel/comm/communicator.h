@@ -103,6 +103,8 @@ class Communicator {
   void Barrier(std::string_view what);
   // text becomes what rank `root` has.
   void BroadcastText(std::string* text, int root, std::string_view what);
+  // Every rank's text, by rank, on every rank: for kilobytes to a few megabytes.
+  std::vector<std::string> GatherText(std::string_view mine, std::string_view what);
   // The worst status of all ranks, the same on every rank: an error before kCancelled before OK, then the lowest rank. Its
   // message ends with the rank that it came from, unless there is one rank only.
   absl::Status Agree(const absl::Status& mine, std::string_view what);

@@ -15,6 +15,7 @@
 #include "absl/strings/str_join.h"
 #include "parallel/comm/comm_failure.h"
 #include "parallel/comm/host_operation.h"
+#include "parallel/comm/transport_local.h"
 #include "runtime/base/check.h"
 
 namespace entrain {
@@ -261,6 +262,10 @@ std::unique_ptr<Communicator> MakeHostCommunicator(std::unique_ptr<Transport> tr
   const int rank = transport->rank();
   auto engine = std::make_shared<Engine>(std::move(transport), options);
   return std::make_unique<HostCommunicator>(std::move(engine), "world", std::move(members), rank);
+}
+
+std::unique_ptr<Communicator> MakeWorldOfOne() {
+  return MakeHostCommunicator(std::move(MakeLocalTransports(1).front()));
 }
 
 }  // namespace entrain

@@ -28,6 +28,9 @@ struct HostCommunicatorOptions {
 std::unique_ptr<Communicator> MakeHostCommunicator(std::unique_ptr<Transport> transport,
                                                    const HostCommunicatorOptions& options = {});
 
+// A world of this process alone: what needs a communicator is the same code without a launcher.
+std::unique_ptr<Communicator> MakeWorldOfOne();
+
 }  // namespace entrain
 
 #endif  // ENTRAIN_PARALLEL_COMM_COMMUNICATOR_HOST_H_

@@ -15,7 +15,6 @@
 #include "launcher/trainer.h"
 #include "model/step_cost.h"
 #include "parallel/comm/communicator_host.h"
-#include "parallel/comm/transport_local.h"
 #include "runtime/base/check.h"
 #include "runtime/base/philox.h"
 #include "runtime/kernels/matmul.h"
@@ -149,7 +148,7 @@ class TimedRun {
  private:
   TrainConfig config_;
   std::unique_ptr<Context> context_;
-  Mesh mesh_{MakeHostCommunicator(std::move(MakeLocalTransports(1).front())), {}};
+  Mesh mesh_{MakeWorldOfOne(), {}};
   Model model_;
   MemoryPlan plan_;
   std::optional<TokenDataset> data_;

@@ -5,10 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
-#include <thread>
-
-#include "parallel/comm/communicator_host.h"
-#include "parallel/comm/transport_local.h"
 
 namespace entrain {
 namespace {
@@ -212,6 +208,27 @@ void AgreeGivesTheWorstToAll(Communicator& comm) {
             comm.size() == 1 ? "shard_00000: checksum" : "shard_00000: checksum (rank 0)");
 }
 
+// Of every length around a word's, none at all, and one that travels in pieces; with bytes of every value.
+void GatherTextGivesAllTextsToAll(Communicator& comm) {
+  auto text_of = [](int rank, int length) {
+    std::string text;
+    for (int i = 0; i < length; ++i) text.push_back(static_cast<char>(rank * 31 + i));
+    return text;
+  };
+  for (const int length : {0, 1, 3, 4, 5, 1000, 300000}) {
+    for (int alone = -1; alone < comm.size(); ++alone) {  // −1: every rank has a text
+      auto expected_of = [&](int rank) {
+        return text_of(rank, alone < 0 ? length + rank : alone == rank ? length : 0);
+      };
+      const std::vector<std::string> texts = comm.GatherText(expected_of(comm.rank()), "contract");
+      ASSERT_EQ(texts.size(), static_cast<size_t>(comm.size()));
+      for (int r = 0; r < comm.size(); ++r) {
+        EXPECT_TRUE(texts[static_cast<size_t>(r)] == expected_of(r)) << "rank " << r;
+      }
+    }
+  }
+}
+
 // A mesh: rows and columns of the world, and one collective on each under way at a time.
 void SplitMakesAxes(Communicator& comm) {
   const int columns = comm.size() % 2 == 0 ? 2 : 1;
@@ -264,24 +281,11 @@ const std::vector<ContractCheck>& CommunicatorContract() {
       {"OperationsMayOverlap", OperationsMayOverlap},
       {"OperationsMayBeMany", OperationsMayBeMany},
       {"AgreeGivesTheWorstToAll", AgreeGivesTheWorstToAll},
+      {"GatherTextGivesAllTextsToAll", GatherTextGivesAllTextsToAll},
       {"SplitMakesAxes", SplitMakesAxes},
       {"BarrierHoldsEverybody", BarrierHoldsEverybody},
   };
   return checks;
-}
-
-void RunLocalRanks(int size, const std::function<void(Communicator&)>& body,
-                   int progress_microseconds) {
-  auto transports = MakeLocalTransports(size);
-  std::vector<std::thread> threads;
-  for (int r = 0; r < size; ++r) {
-    threads.emplace_back([&, r] {
-      const auto world = MakeHostCommunicator(std::move(transports[static_cast<size_t>(r)]),
-                                              {.progress_microseconds = progress_microseconds});
-      body(*world);
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
 }
 
 }  // namespace entrain

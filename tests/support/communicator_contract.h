@@ -18,10 +18,6 @@ using ContractCheck = std::pair<std::string, std::function<void(Communicator&)>>
 // By name, in a fixed order.
 const std::vector<ContractCheck>& CommunicatorContract();
 
-// Runs body(world) on `size` threads, each a rank of one world.
-void RunLocalRanks(int size, const std::function<void(Communicator&)>& body,
-                   int progress_microseconds = 0);
-
 }  // namespace entrain
 
 #endif  // ENTRAIN_TESTS_SUPPORT_COMMUNICATOR_CONTRACT_H_

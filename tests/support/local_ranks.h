@@ -1,4 +1,4 @@
-// Ranks as threads of this process, for tests of what several ranks compute together.
+// Worlds of ranks that are threads of the test.
 #ifndef ENTRAIN_TESTS_SUPPORT_LOCAL_RANKS_H_
 #define ENTRAIN_TESTS_SUPPORT_LOCAL_RANKS_H_
 
@@ -15,14 +15,24 @@ namespace entrain {
 
 // Runs body(world) on `ranks` threads, each with its own communicator; returns when all have.
 inline void OnLocalRanks(int ranks,
-                         const std::function<void(std::unique_ptr<Communicator> world)>& body) {
+                         const std::function<void(std::unique_ptr<Communicator> world)>& body,
+                         int progress_microseconds = 0) {
   auto transports = MakeLocalTransports(ranks);
   std::vector<std::thread> threads;
   for (int r = 0; r < ranks; ++r) {
-    threads.emplace_back(
-        [&, r] { body(MakeHostCommunicator(std::move(transports[static_cast<size_t>(r)]))); });
+    threads.emplace_back([&, r] {
+      body(MakeHostCommunicator(std::move(transports[static_cast<size_t>(r)]),
+                                {.progress_microseconds = progress_microseconds}));
+    });
   }
   for (std::thread& thread : threads) thread.join();
+}
+
+// The same for a body that does not keep its communicator.
+inline void RunLocalRanks(int ranks, const std::function<void(Communicator& world)>& body,
+                          int progress_microseconds = 0) {
+  OnLocalRanks(
+      ranks, [&](std::unique_ptr<Communicator> world) { body(*world); }, progress_microseconds);
 }
 
 }  // namespace entrain

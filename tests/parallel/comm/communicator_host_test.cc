@@ -8,6 +8,7 @@
 
 #include "parallel/comm/transport_local.h"
 #include "tests/support/communicator_contract.h"
+#include "tests/support/local_ranks.h"
 
 namespace entrain {
 namespace {
