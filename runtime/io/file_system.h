@@ -38,7 +38,8 @@ struct DirEntry {
   bool is_directory;
 };
 
-// Every error names the path and the system's reason.
+// Several threads may use it at a time, each its own open files. Every error names the path and the
+// system's reason.
 // Codes: NotFound, PermissionDenied, AlreadyExists, FailedPrecondition (a folder where a file is
 // needed, or the reverse), InvalidArgument (a name too long, links in a circle), ResourceExhausted
 // (no space, quota, file-size limit), else Internal.

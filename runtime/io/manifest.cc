@@ -1,7 +1,11 @@
 #include "runtime/io/manifest.h"
 
+#include <algorithm>
+#include <atomic>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -123,6 +127,33 @@ absl::Status VerifyFile(FileSystem& fs, const std::string& path, const ManifestF
                                           ", its manifest says ", file.checksum));
 }
 
+// Hashing waits for the disk or for memory: more threads than this gain nothing.
+constexpr size_t kMaxThreads = 8;
+
+// Calls check(0), …, check(count − 1) on several threads, this one among them. The error of the lowest number, whatever
+// the order in which they end: numbers are taken in ascending order, and what was taken is finished.
+absl::Status FirstError(size_t count, size_t max_threads,
+                        const std::function<absl::Status(size_t)>& check) {
+  std::vector<absl::Status> results(count);
+  std::atomic<size_t> next = 0;
+  std::atomic<bool> failed = false;
+  auto work = [&] {
+    while (!failed) {
+      const size_t i = next++;
+      if (i >= count) return;
+      results[i] = check(i);
+      if (!results[i].ok()) failed = true;
+    }
+  };
+  const size_t cores = std::max(1U, std::thread::hardware_concurrency());
+  std::vector<std::thread> others;
+  for (size_t i = 1; i < std::min({count, max_threads, cores}); ++i) others.emplace_back(work);
+  work();
+  for (std::thread& thread : others) thread.join();
+  for (const absl::Status& result : results) RETURN_IF_ERROR(result);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CommitManifest(FileSystem& fs, const std::string& folder, const Manifest& manifest) {
@@ -151,10 +182,10 @@ absl::StatusOr<Manifest> ReadManifest(FileSystem& fs, const std::string& folder)
 
 absl::Status VerifyManifest(FileSystem& fs, const std::string& folder, const Manifest& manifest,
                             bool check_contents) {
-  for (const ManifestFile& file : manifest.files) {
-    RETURN_IF_ERROR(VerifyFile(fs, JoinPath(folder, file.name), file, check_contents));
-  }
-  return absl::OkStatus();
+  return FirstError(manifest.files.size(), check_contents ? kMaxThreads : 1, [&](size_t i) {
+    const ManifestFile& file = manifest.files[i];
+    return VerifyFile(fs, JoinPath(folder, file.name), file, check_contents);
+  });
 }
 
 }  // namespace entrain

@@ -41,8 +41,9 @@ absl::Status CommitManifest(FileSystem& fs, const std::string& folder, const Man
 // that this one does not know.
 absl::StatusOr<Manifest> ReadManifest(FileSystem& fs, const std::string& folder);
 
-// Every file there, of the recorded size and checksum; DataLoss names the first that is not and how
-// it differs. check_contents = false compares sizes only. A file that cannot be read for another
+// Every file there, of the recorded size and checksum; DataLoss names the first of the manifest that is
+// not and how it differs. Files are hashed by several threads. check_contents = false compares sizes
+// only. A file that cannot be read for another
 // reason gives that reason's code.
 absl::Status VerifyManifest(FileSystem& fs, const std::string& folder, const Manifest& manifest,
                             bool check_contents = true);

@@ -141,6 +141,23 @@ TEST_F(ManifestTest, FindsOtherContents) {
                                      HasSubstr("its manifest says " + manifest.files[0].checksum)));
 }
 
+// Files of many sizes are hashed at a time, so that later ones are found to be damaged sooner.
+TEST_F(ManifestTest, NamesTheFirstOfSeveralDamagedFiles) {
+  Manifest manifest;
+  for (int i = 0; i < 24; ++i) {
+    const std::string name = std::to_string(i) + ".bin";
+    manifest.files.push_back(Write(name, std::string(static_cast<size_t>(24 - i) * 200'000, 'a')));
+  }
+  ASSERT_TRUE(VerifyManifest(fs_, folder_.path(), manifest).ok());
+  for (int first = 23; first >= 0; --first) {
+    const size_t bytes = static_cast<size_t>(24 - first) * 200'000;
+    Write(std::to_string(first) + ".bin", std::string(bytes, 'b'));
+    const absl::Status status = VerifyManifest(fs_, folder_.path(), manifest);
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+    EXPECT_THAT(Message(status), HasSubstr("/" + std::to_string(first) + ".bin' is damaged"));
+  }
+}
+
 TEST_F(ManifestTest, FindsAFolderInAFilesPlace) {
   const Manifest manifest = Commit();
   ASSERT_TRUE(fs_.RemoveFile(Path("a.bin")).ok());
