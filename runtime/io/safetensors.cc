@@ -133,6 +133,7 @@ absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(FileSystem& fs, const std:
   for (SafetensorsHeaderEntry& entry : header->tensors) {
     const auto begin = static_cast<size_t>(entry.begin);
     const auto size = static_cast<size_t>(entry.end - entry.begin);
+    file.places_.emplace(entry.name, file.tensors_.size());
     file.tensors_.push_back({std::move(entry.name), std::move(entry.dtype), std::move(entry.shape),
                              data.subspan(begin, size)});
   }
@@ -141,10 +142,8 @@ absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(FileSystem& fs, const std:
 }
 
 const TensorEntry* SafetensorsFile::Find(const std::string& name) const {
-  for (const TensorEntry& tensor : tensors_) {
-    if (tensor.name == name) return &tensor;
-  }
-  return nullptr;
+  const auto place = places_.find(name);
+  return place == places_.end() ? nullptr : &tensors_[place->second];
 }
 
 absl::StatusOr<WrittenFile> WriteSafetensors(FileSystem& fs, const std::string& path,

@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "runtime/io/file_system.h"
@@ -43,6 +44,7 @@ class SafetensorsFile {
   std::string path_;
   std::unique_ptr<MappedFile> file_;
   std::vector<TensorEntry> tensors_;
+  std::unordered_map<std::string, size_t> places_;  // in tensors_, by name
   std::map<std::string, std::string> metadata_;
 };
 
