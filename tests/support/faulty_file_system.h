@@ -4,6 +4,8 @@
 // that syncing is only noted. After a crash every call fails; LosePower then makes of the folder what a machine could find
 // after its restart: contents that were not synced are there, cut or gone; names (created, renamed, removed) that no
 // SyncDirectory followed are as they are now or as they were before.
+//
+// Ranks that are threads may share one: calls happen one after the other, in whatever order they come.
 #ifndef ENTRAIN_TESTS_SUPPORT_FAULTY_FILE_SYSTEM_H_
 #define ENTRAIN_TESTS_SUPPORT_FAULTY_FILE_SYSTEM_H_
 
@@ -11,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -39,6 +42,12 @@ class FaultyFileSystem final : public FileSystem {
     fail_at_ = call;
     error_ = std::move(error);
   }
+  // Of the calls for files whose path contains `part`, call `call` fails with `error`.
+  void FailAtFile(std::string part, int64_t call, absl::Status error) {
+    fail_part_ = std::move(part);
+    fail_at_ = call;
+    error_ = std::move(error);
+  }
   // Call `call` and all after it fail; a write gets half way, the removal of a tree some of the way.
   void CrashAt(int64_t call) { crash_at_ = call; }
   // Called before every call with its number.
@@ -46,8 +55,15 @@ class FaultyFileSystem final : public FileSystem {
   // What FreeSpace says; −1: the truth.
   void PretendFreeSpace(int64_t bytes) { free_space_ = bytes; }
 
-  int64_t calls() const { return calls_; }
-  bool crashed() const { return crash_at_ > 0 && calls_ >= crash_at_; }
+  int64_t calls() const {
+    const Lock lock(mutex_);
+    return calls_;
+  }
+  // For files whose path contains the `part` of FailAtFile.
+  int64_t calls_of_part() const {
+    const Lock lock(mutex_);
+    return calls_of_part_;
+  }
 
   void LosePower(UnsyncedContents contents, UnsyncedNames names) {
     if (contents != UnsyncedContents::kKept) {
@@ -59,7 +75,8 @@ class FaultyFileSystem final : public FileSystem {
   }
 
   absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path) override {
-    RETURN_IF_ERROR(Enter());
+    const Lock lock(mutex_);
+    RETURN_IF_ERROR(Enter(path));
     ASSIGN_OR_RETURN(const bool existed, base_.Exists(path));
     if (existed) RETURN_IF_ERROR(MoveToScratch(path));
     ASSIGN_OR_RETURN(std::unique_ptr<WritableFile> file, base_.Create(path));
@@ -69,7 +86,8 @@ class FaultyFileSystem final : public FileSystem {
   }
 
   absl::Status Rename(const std::string& from, const std::string& to) override {
-    RETURN_IF_ERROR(Enter());
+    const Lock lock(mutex_);
+    RETURN_IF_ERROR(Enter(from));
     ASSIGN_OR_RETURN(const bool replaces, base_.Exists(to));
     ASSIGN_OR_RETURN(const bool folder, base_.IsDirectory(to));
     if (replaces && !folder) RETURN_IF_ERROR(MoveToScratch(to));
@@ -80,7 +98,8 @@ class FaultyFileSystem final : public FileSystem {
   }
 
   absl::Status SyncDirectory(const std::string& path) override {
-    RETURN_IF_ERROR(Enter());
+    const Lock lock(mutex_);
+    RETURN_IF_ERROR(Enter(path));
     RETURN_IF_ERROR(base_.IsDirectory(path).status());
     std::vector<Operation> kept;
     for (size_t i = 0; i < unsynced_.size(); ++i) {
@@ -99,7 +118,8 @@ class FaultyFileSystem final : public FileSystem {
   }
 
   absl::Status MakeDirectories(const std::string& path) override {
-    RETURN_IF_ERROR(Enter());
+    const Lock lock(mutex_);
+    RETURN_IF_ERROR(Enter(path));
     std::vector<std::string> made;
     for (std::string folder = path; !base_.IsDirectory(folder).value_or(true);
          folder = ParentPath(folder)) {
@@ -112,16 +132,18 @@ class FaultyFileSystem final : public FileSystem {
   }
 
   absl::Status RemoveFile(const std::string& path) override {
-    RETURN_IF_ERROR(Enter());
+    const Lock lock(mutex_);
+    RETURN_IF_ERROR(Enter(path));
     RETURN_IF_ERROR(base_.FileSize(path).status());
     return MoveToScratch(path);
   }
 
   absl::Status RemoveTree(const std::string& path) override {
-    const bool crashed_before = crashed();
-    const absl::Status entered = Enter();
+    const Lock lock(mutex_);
+    const bool crashed_before = HasCrashed();
+    const absl::Status entered = Enter(path);
     if (!entered.ok()) {
-      if (crashed() && !crashed_before) RemoveSome(path);
+      if (HasCrashed() && !crashed_before) RemoveSome(path);
       return entered;
     }
     ASSIGN_OR_RETURN(const bool exists, base_.Exists(path));
@@ -129,36 +151,45 @@ class FaultyFileSystem final : public FileSystem {
   }
 
   absl::StatusOr<std::unique_ptr<MappedFile>> Map(const std::string& path) override {
-    RETURN_IF_ERROR(Enter());
+    const Lock lock(mutex_);
+    RETURN_IF_ERROR(Enter(path));
     return base_.Map(path);
   }
   absl::StatusOr<std::string> ReadText(const std::string& path) override {
-    RETURN_IF_ERROR(Enter());
+    const Lock lock(mutex_);
+    RETURN_IF_ERROR(Enter(path));
     return base_.ReadText(path);
   }
   absl::StatusOr<std::vector<DirEntry>> List(const std::string& path) override {
-    RETURN_IF_ERROR(Enter());
+    const Lock lock(mutex_);
+    RETURN_IF_ERROR(Enter(path));
     return base_.List(path);
   }
   absl::StatusOr<bool> Exists(const std::string& path) override {
-    RETURN_IF_ERROR(Enter());
+    const Lock lock(mutex_);
+    RETURN_IF_ERROR(Enter(path));
     return base_.Exists(path);
   }
   absl::StatusOr<bool> IsDirectory(const std::string& path) override {
-    RETURN_IF_ERROR(Enter());
+    const Lock lock(mutex_);
+    RETURN_IF_ERROR(Enter(path));
     return base_.IsDirectory(path);
   }
   absl::StatusOr<int64_t> FileSize(const std::string& path) override {
-    RETURN_IF_ERROR(Enter());
+    const Lock lock(mutex_);
+    RETURN_IF_ERROR(Enter(path));
     return base_.FileSize(path);
   }
   absl::StatusOr<int64_t> FreeSpace(const std::string& path) override {
-    RETURN_IF_ERROR(Enter());
+    const Lock lock(mutex_);
+    RETURN_IF_ERROR(Enter(path));
     if (free_space_ >= 0) return free_space_;
     return base_.FreeSpace(path);
   }
 
  private:
+  using Lock = std::lock_guard<std::mutex>;
+
   // A change of names that no SyncDirectory has followed yet.
   struct Operation {
     enum Kind { kCreate, kMove } kind;
@@ -177,8 +208,9 @@ class FaultyFileSystem final : public FileSystem {
         : fs_(fs), path_(std::move(path)), base_(std::move(base)) {}
 
     absl::Status Append(const void* data, int64_t bytes) override {
-      const bool crashed_before = fs_.crashed();
-      const absl::Status entered = fs_.Enter();
+      const Lock lock(fs_.mutex_);
+      const bool crashed_before = fs_.HasCrashed();
+      const absl::Status entered = fs_.Enter(path_);
       if (!entered.ok() && crashed_before) return entered;
       const int64_t written = entered.ok() ? bytes : bytes / 2;
       RETURN_IF_ERROR(base_->Append(data, written));
@@ -186,12 +218,14 @@ class FaultyFileSystem final : public FileSystem {
       return entered;
     }
     absl::Status Sync() override {
-      RETURN_IF_ERROR(fs_.Enter());
+      const Lock lock(fs_.mutex_);
+      RETURN_IF_ERROR(fs_.Enter(path_));
       fs_.files_[path_].synced = fs_.files_[path_].size;
       return absl::OkStatus();
     }
     absl::Status Close() override {
-      RETURN_IF_ERROR(fs_.Enter());
+      const Lock lock(fs_.mutex_);
+      RETURN_IF_ERROR(fs_.Enter(path_));
       return base_->Close();
     }
 
@@ -201,12 +235,15 @@ class FaultyFileSystem final : public FileSystem {
     std::unique_ptr<WritableFile> base_;
   };
 
-  absl::Status Enter() {
-    if (crashed()) return absl::InternalError("the machine has crashed");
+  bool HasCrashed() const { return crash_at_ > 0 && calls_ >= crash_at_; }
+
+  absl::Status Enter(const std::string& path) {
+    if (HasCrashed()) return absl::InternalError("the machine has crashed");
     ++calls_;
     if (observer_) observer_(calls_);
-    if (crashed()) return absl::InternalError("the machine crashes now");
-    return calls_ == fail_at_ ? error_ : absl::OkStatus();
+    if (HasCrashed()) return absl::InternalError("the machine crashes now");
+    if (path.find(fail_part_) == std::string::npos) return absl::OkStatus();
+    return ++calls_of_part_ == fail_at_ ? error_ : absl::OkStatus();
   }
 
   void Note(Operation operation) { unsynced_.push_back(std::move(operation)); }
@@ -263,7 +300,10 @@ class FaultyFileSystem final : public FileSystem {
 
   FileSystem& base_;
   std::string scratch_;
+  mutable std::mutex mutex_;
   int64_t calls_ = 0;
+  std::string fail_part_;  // "": of every path
+  int64_t calls_of_part_ = 0;
   int64_t fail_at_ = 0;
   int64_t crash_at_ = 0;
   int64_t removed_ = 0;
