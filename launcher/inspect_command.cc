@@ -3,7 +3,6 @@
 #include <memory>
 #include <string>
 
-#include "absl/strings/str_join.h"
 #include "launcher/commands.h"
 #include "launcher/entropy_table.h"
 #include "launcher/model_source.h"
@@ -29,6 +28,7 @@ void PrintSummary(const CheckpointReader& reader, const TrainConfig& config,
   std::printf("checkpoint    %s\n", reader.path().c_str());
   std::printf("verified      %zu files, %.1f MB, every checksum holds\n", manifest.files.size(),
               static_cast<double>(bytes) / 1e6);
+  std::printf("shards        %d\n", reader.num_shards());
   std::printf("step          %lld of %lld (%lld updates, %lld skipped as not finite)\n",
               static_cast<long long>(counters.step), static_cast<long long>(config.train.steps),
               static_cast<long long>(counters.updates), static_cast<long long>(counters.bad_steps));
@@ -46,8 +46,9 @@ void PrintSummary(const CheckpointReader& reader, const TrainConfig& config,
 void PrintTensors(const CheckpointReader& reader) {
   std::printf("\ntensors\n");
   for (const CheckpointReader::TensorInfo& tensor : reader.tensors()) {
-    std::printf("  %-60s [%s]\n", tensor.name.c_str(),
-                absl::StrJoin(tensor.global_shape, ", ").c_str());
+    const std::string cut = tensor.cut.empty() ? "" : "  in " + tensor.cut;
+    std::printf("  %-60s %s%s\n", tensor.name.c_str(), FormatShape(tensor.global_shape).c_str(),
+                cut.c_str());
   }
 }
 
@@ -77,7 +78,8 @@ void AddInspectCommand(CLI::App& app, SelectedCommand* selected) {
       ->add_option("checkpoint", options->checkpoint,
                    "Checkpoint folder or run folder (its latest)")
       ->required();
-  command->add_flag("--tensors", options->tensors, "List every tensor with its shape");
+  command->add_flag("--tensors", options->tensors,
+                    "List every tensor with its shape and how it is cut");
   command->callback(
       [options, selected] { *selected = [options] { return RunInspect(*options); }; });
 }

@@ -126,7 +126,9 @@ absl::Status TrainRun::LoadValues() {
 }
 
 absl::StatusOr<TrainRun::Resumed> TrainRun::OpenCheckpoint(const std::string& path) {
-  ASSIGN_OR_RETURN(CheckpointReader reader, CheckpointReader::Open(fs_, path));
+  // The first rank has verified all of it; every rank verifies what it reads.
+  ASSIGN_OR_RETURN(CheckpointReader reader,
+                   CheckpointReader::Open(fs_, path, Verification::kWhatIsRead));
   ASSIGN_OR_RETURN(const TrainConfig saved,
                    ParseTrainConfig(reader.config_toml(), JoinPath(path, "config.toml"), {}));
   ASSIGN_OR_RETURN(TrainCounters counters, ParseTrainCounters(reader.state_json(), path));
@@ -274,26 +276,27 @@ absl::Status TrainRun::TooManyBadSteps(const StepReport& report) const {
       "with --resume STEP"));
 }
 
-// The weights of a checkpoint are in it: where they first came from is nothing that it depends on. Every dp rank holds the
-// same state to the bit: the first one writes it.
+// The weights of a checkpoint are in it: where they first came from is nothing that it depends on. Every rank writes what it
+// owns; the first adds what is not a tensor.
 absl::Status TrainRun::Save() {
   const TrainCounters& counters = trainer_->counters();
-  TrainConfig config = config_;
-  config.init_from.clear();
-  std::string warning;
-  absl::StatusOr<std::string> path = std::string();
+  CheckpointContents contents{
+      .step = counters.step,
+      .tensors = StateToWrite(*model_, trainer_->optimizer(), mesh_)};
   if (mesh_.is_first()) {
-    path = store_.Save(
-        {.step = counters.step,
-         .tensors = FullState(*model_, trainer_->optimizer()),
-         .state_json = ToJson(counters),
-         .config_toml = ToToml(config)},
-        {.keep = config_.checkpoint.keep, .keep_every = config_.checkpoint.keep_every}, &warning);
+    TrainConfig config = config_;
+    config.init_from.clear();
+    contents.state_json = ToJson(counters);
+    contents.config_toml = ToToml(config);
   }
-  RETURN_IF_ERROR(mesh_.world().Agree(path.status(), "saving"));
-  mesh_.world().BroadcastText(&*path, 0, "the path that was saved to");
-  last_commit_ = CheckpointInfo{counters.step, *path};
-  progress_->Say("saved " + *path);
+  std::string warning;
+  ASSIGN_OR_RETURN(
+      const std::string path,
+      store_.Save(mesh_.world(), contents,
+                  {.keep = config_.checkpoint.keep, .keep_every = config_.checkpoint.keep_every},
+                  &warning));
+  last_commit_ = CheckpointInfo{counters.step, path};
+  progress_->Say("saved " + path);
   if (!warning.empty()) progress_->Say("warning: " + warning);
   return absl::OkStatus();
 }

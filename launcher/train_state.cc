@@ -2,6 +2,7 @@
 
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -36,21 +37,42 @@ absl::StatusOr<TrainCounters> ParseTrainCounters(const std::string& json, const 
   }
 }
 
+namespace {
+
+constexpr char kFirstMoment[] = "optimizer.first_moment.";
+constexpr char kSecondMoment[] = "optimizer.second_moment.";
+
+StateTensor BoxOf(std::string name, const ShardSpec& shard, const TensorBox& box, float* data) {
+  return {.name = std::move(name),
+          .global_shape = shard.shape,
+          .view = shard.view,
+          .box = box,
+          .data = data};
+}
+
+// Of one parameter: what lies in `range` of the flat buffers.
+void AddMoments(const ParamSet& params, const AdamWOptimizer& optimizer, ParamId id,
+                const ElementRange& range, std::vector<StateTensor>* tensors) {
+  const ParameterSpec& spec = params.spec(id);
+  const OwnedPart part = PartOf(params, id, range);
+  auto* first = optimizer.first_moment(part.flat).data<float>();
+  auto* second = optimizer.second_moment(part.flat).data<float>();
+  tensors->push_back(BoxOf(kFirstMoment + spec.name, spec.shard, part.box, first));
+  tensors->push_back(BoxOf(kSecondMoment + spec.name, spec.shard, part.box, second));
+}
+
+}  // namespace
+
 std::vector<StateTensor> ModelState(Model& model) {
   std::vector<StateTensor> tensors;
   const ParamSet& params = model.params();
   for (int i = 0; i < params.size(); ++i) {
-    const ParameterSpec& spec = params.spec({i});
-    tensors.push_back({.name = spec.name,
-                       .global_shape = spec.shape,
-                       .shape = spec.shape,
-                       .data = params.value({i}).data<float>()});
+    const ShardSpec& shard = params.spec({i}).shard;
+    tensors.push_back(
+        BoxOf(params.spec({i}).name, shard, shard.box, params.value({i}).data<float>()));
   }
   for (const Model::State& state : model.ExtraState()) {
-    tensors.push_back({.name = state.name,
-                       .global_shape = state.shard.shape,
-                       .shape = state.shard.shape,
-                       .data = state.data});
+    tensors.push_back(BoxOf(state.name, state.shard, state.shard.box, state.data));
   }
   return tensors;
 }
@@ -59,16 +81,30 @@ std::vector<StateTensor> FullState(Model& model, const AdamWOptimizer& optimizer
   std::vector<StateTensor> tensors = ModelState(model);
   const ParamSet& params = model.params();
   for (int i = 0; i < params.size(); ++i) {
-    const ParameterSpec& spec = params.spec({i});
-    const ElementRange flat = PartOf(params, {i}, optimizer.owned()).flat;
-    tensors.push_back({.name = "optimizer.first_moment." + spec.name,
-                       .global_shape = spec.shape,
-                       .shape = spec.shape,
-                       .data = optimizer.first_moment(flat).data<float>()});
-    tensors.push_back({.name = "optimizer.second_moment." + spec.name,
-                       .global_shape = spec.shape,
-                       .shape = spec.shape,
-                       .data = optimizer.second_moment(flat).data<float>()});
+    AddMoments(params, optimizer, {i}, optimizer.owned(), &tensors);
+  }
+  return tensors;
+}
+
+std::vector<StateTensor> StateToWrite(Model& model, const AdamWOptimizer& optimizer,
+                                      const Mesh& mesh) {
+  std::vector<StateTensor> tensors;
+  const ParamSet& params = model.params();
+  const ElementRange mine = OwnedRanges(params, mesh.dp().size())[static_cast<size_t>(mesh.dp().rank())];
+  const bool first_of_tp = mesh.tp().rank() == 0;
+  for (int i = 0; i < params.size(); ++i) {
+    const ShardSpec& shard = params.spec({i}).shard;
+    // What every tp rank holds is written by the first of them.
+    if (!shard.is_cut() && !first_of_tp) continue;
+    const OwnedPart part = PartOf(params, {i}, mine);
+    auto* values = params.flat_value().data<float>() + part.flat.begin;
+    tensors.push_back(BoxOf(params.spec({i}).name, shard, part.box, values));
+    AddMoments(params, optimizer, {i}, mine, &tensors);
+  }
+  if (mesh.dp().rank() != 0) return tensors;
+  for (const Model::State& state : model.ExtraState()) {
+    if (!state.shard.is_cut() && !first_of_tp) continue;
+    tensors.push_back(BoxOf(state.name, state.shard, state.shard.box, state.data));
   }
   return tensors;
 }

@@ -11,6 +11,7 @@
 #include "model/model.h"
 #include "parallel/adamw_optimizer.h"
 #include "parallel/checkpoint.h"
+#include "parallel/mesh.h"
 
 namespace entrain {
 
@@ -34,10 +35,13 @@ struct TrainCounters {
 std::string ToJson(const TrainCounters& counters);
 absl::StatusOr<TrainCounters> ParseTrainCounters(const std::string& json, const std::string& path);
 
-// Master weights under their names in an export, spectral u, previous step's entropies.
+// What this rank holds: master weights under their names in an export, spectral u, previous step's entropies.
 std::vector<StateTensor> ModelState(Model& model);
-// The same and both moments.
+// The same and the moments.
 std::vector<StateTensor> FullState(Model& model, const AdamWOptimizer& optimizer);
+// What this rank writes of it: its range over dp, so that all ranks write at once. Over the mesh each element comes once.
+std::vector<StateTensor> StateToWrite(Model& model, const AdamWOptimizer& optimizer,
+                                      const Mesh& mesh);
 
 }  // namespace entrain
 

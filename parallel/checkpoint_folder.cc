@@ -1,12 +1,12 @@
 #include "parallel/checkpoint_folder.h"
 
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "parallel/tensor_index.h"
-#include "runtime/base/check.h"
 #include "runtime/io/safetensors.h"
 
 namespace entrain {
@@ -14,39 +14,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-int64_t BytesOf(const StateTensor& tensor) {
-  const int64_t bytes = TensorBox::Cut(tensor.shape, tensor.cut_dim, tensor.cut_begin).elements();
-  return bytes * static_cast<int64_t>(sizeof(float));
-}
-
-TensorIndex IndexOf(const CheckpointContents& contents, const std::string& shard) {
-  TensorIndex index;
-  index.step = contents.step;
-  for (const StateTensor& tensor : contents.tensors) {
-    CHECK(tensor.shape == tensor.global_shape)
-        << "'" << tensor.name << "': shape " << FormatShape(tensor.shape) << " of "
-        << FormatShape(tensor.global_shape);
-    index.tensors.push_back(
-        {tensor.name, "F32", tensor.global_shape, {{shard, -1, 0, tensor.shape}}});
-  }
-  return index;
-}
-
-absl::StatusOr<ManifestFile> WriteShard(FileSystem& fs, const std::string& folder,
-                                        const std::string& name,
-                                        const CheckpointContents& contents) {
-  std::vector<TensorToWrite> tensors;
-  tensors.reserve(contents.tensors.size());
-  for (const StateTensor& tensor : contents.tensors) {
-    tensors.push_back({tensor.name, "F32", tensor.shape, [&tensor](const auto& append) {
-                         return append(tensor.data, BytesOf(tensor));
-                       }});
-  }
-  const std::map<std::string, std::string> metadata = {{"step", absl::StrCat(contents.step)}};
-  ASSIGN_OR_RETURN(WrittenFile written,
-                   WriteSafetensors(fs, JoinPath(folder, name), tensors, metadata));
-  return ManifestFile{name, written.bytes, std::move(written.checksum)};
-}
+constexpr auto kElement = static_cast<int64_t>(sizeof(float));
 
 absl::StatusOr<ManifestFile> WriteTextFile(FileSystem& fs, const std::string& folder,
                                            const std::string& name, const std::string& text) {
@@ -66,42 +34,71 @@ absl::StatusOr<int64_t> StepOf(const Manifest& manifest, const std::string& fold
         absl::StrCat("'", folder, "' is not a checkpoint: its manifest has no step"));
   }
   if (*version != kCheckpointVersion) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "checkpoint '", folder, "' was written by ", manifest.written_by, " in checkpoint version ",
-        version->get<int64_t>(), "; entrain " ENTRAIN_VERSION " reads version ", kCheckpointVersion,
-        " only: use the program that wrote it"));
+    const char* remedy = *version < kCheckpointVersion
+                             ? " only: it is from before the release of this format; train anew in "
+                               "another folder, or use the program that wrote it"
+                             : " only: use the program that wrote it";
+    return absl::FailedPreconditionError(
+        absl::StrCat("checkpoint '", folder, "' was written by ", manifest.written_by,
+                     " in checkpoint version ", version->get<int64_t>(),
+                     "; entrain " ENTRAIN_VERSION " reads version ", kCheckpointVersion, remedy));
   }
   return step->get<int64_t>();
 }
 
 }  // namespace
 
-std::string ShardName(int shard, int shards) {
-  return absl::StrFormat("shard_%05d_of_%05d.safetensors", shard, shards);
+std::string ShardName(int rank, int ranks) {
+  return absl::StrFormat("shard_%05d_of_%05d.safetensors", rank, ranks);
 }
 
-int64_t CheckpointBytes(const CheckpointContents& contents) {
-  // For headers, the index and the manifest: a tensor's name appears three times, with some 500 bytes around it.
+int64_t CheckpointBytes(const TensorIndex& index, const CheckpointContents& contents) {
+  // For the index, the manifest, and a header and a line of the manifest for each shard: a piece takes some 500 bytes in a
+  // header and in the index, and its tensor's name.
   constexpr int64_t kOverhead = 64 << 10;
-  constexpr int64_t kTensorOverhead = 1 << 10;
+  constexpr int64_t kEntryOverhead = 1 << 10;
   auto bytes =
       kOverhead + static_cast<int64_t>(contents.state_json.size() + contents.config_toml.size());
-  for (const StateTensor& tensor : contents.tensors) {
-    bytes += BytesOf(tensor) + kTensorOverhead + 3 * static_cast<int64_t>(tensor.name.size());
+  std::set<std::string> shards;
+  for (const IndexedTensor& tensor : index.tensors) {
+    const int64_t entry = kEntryOverhead + static_cast<int64_t>(tensor.name.size());
+    bytes += 2 * entry;
+    for (const TensorPiece& piece : tensor.pieces) {
+      bytes += entry + kElement * piece.box.elements();
+      shards.insert(piece.file);
+    }
   }
-  return bytes;
+  return bytes + kEntryOverhead * static_cast<int64_t>(shards.size());
 }
 
-absl::Status WriteCheckpointFolder(FileSystem& fs, const std::string& folder,
-                                   const CheckpointContents& contents) {
-  const std::string shard = ShardName(0, 1);
-  const std::string index = FormatTensorIndex(IndexOf(contents, shard));
-  RETURN_IF_ERROR(fs.MakeDirectories(folder));
-  std::vector<ManifestFile> files(4);
-  ASSIGN_OR_RETURN(files[0], WriteShard(fs, folder, shard, contents));
-  ASSIGN_OR_RETURN(files[1], WriteTextFile(fs, folder, kTensorIndexName, index));
-  ASSIGN_OR_RETURN(files[2], WriteTextFile(fs, folder, kStateName, contents.state_json));
-  ASSIGN_OR_RETURN(files[3], WriteTextFile(fs, folder, kConfigName, contents.config_toml));
+absl::StatusOr<std::optional<ManifestFile>> WriteShard(FileSystem& fs, const std::string& folder,
+                                                       const std::string& name,
+                                                       const CheckpointContents& contents) {
+  std::vector<TensorToWrite> pieces;
+  for (const StateTensor& tensor : contents.tensors) {
+    if (tensor.box.elements() == 0) continue;
+    const IndexedTensor indexed{tensor.name, "F32", tensor.global_shape, tensor.view, {}};
+    pieces.push_back(
+        {PieceKey(indexed, tensor.box), "F32", tensor.box.shape, [&tensor](const auto& append) {
+           return append(tensor.data, kElement * tensor.box.elements());
+         }});
+  }
+  if (pieces.empty()) return std::nullopt;
+  const std::map<std::string, std::string> metadata = {{"step", absl::StrCat(contents.step)}};
+  ASSIGN_OR_RETURN(WrittenFile written,
+                   WriteSafetensors(fs, JoinPath(folder, name), pieces, metadata));
+  return ManifestFile{name, written.bytes, std::move(written.checksum)};
+}
+
+absl::Status CommitShards(FileSystem& fs, const std::string& folder, const TensorIndex& index,
+                          const CheckpointContents& contents, std::vector<ManifestFile> shards) {
+  std::vector<ManifestFile> files = std::move(shards);
+  for (const auto& [name, text] :
+       {std::pair(kTensorIndexName, FormatTensorIndex(index)),
+        std::pair(kStateName, contents.state_json), std::pair(kConfigName, contents.config_toml)}) {
+    ASSIGN_OR_RETURN(ManifestFile file, WriteTextFile(fs, folder, name, text));
+    files.push_back(std::move(file));
+  }
   return CommitCheckpoint(fs, folder, contents.step, std::move(files));
 }
 

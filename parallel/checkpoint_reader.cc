@@ -6,42 +6,38 @@
 #include "absl/strings/str_join.h"
 #include "parallel/checkpoint.h"
 #include "parallel/checkpoint_folder.h"
-#include "runtime/base/check.h"
 
 namespace entrain {
 namespace {
 
-bool Lists(const Manifest& manifest, const std::string& name) {
-  return std::any_of(manifest.files.begin(), manifest.files.end(),
-                     [&](const ManifestFile& file) { return file.name == name; });
+const ManifestFile* Find(const Manifest& manifest, const std::string& name) {
+  for (const ManifestFile& file : manifest.files) {
+    if (file.name == name) return &file;
+  }
+  return nullptr;
 }
 
-// Only what the manifest lists has been verified.
+// Only what the manifest lists is ever verified.
 absl::Status CheckListed(const Manifest& manifest, const std::string& folder,
                          const std::string& name) {
-  if (Lists(manifest, name)) return absl::OkStatus();
+  if (Find(manifest, name) != nullptr) return absl::OkStatus();
   return absl::DataLossError(
       absl::StrCat("checkpoint '", folder, "': its manifest does not list ", name));
+}
+
+// The files of `manifest` that are among `names`, in its order.
+Manifest Selected(const Manifest& manifest, const std::set<std::string>& names) {
+  Manifest selected;
+  for (const ManifestFile& file : manifest.files) {
+    if (names.count(file.name) > 0) selected.files.push_back(file);
+  }
+  return selected;
 }
 
 absl::StatusOr<std::string> ReadListed(FileSystem& fs, const Manifest& manifest,
                                        const std::string& folder, const std::string& name) {
   RETURN_IF_ERROR(CheckListed(manifest, folder, name));
   return fs.ReadText(JoinPath(folder, name));
-}
-
-TensorBox BoxOf(const StateTensor& tensor) {
-  CHECK_EQ(tensor.shape.size(), tensor.global_shape.size()) << tensor.name;
-  CHECK(tensor.cut_dim >= -1 && tensor.cut_dim < static_cast<int>(tensor.shape.size()))
-      << tensor.name;
-  for (size_t dim = 0; dim < tensor.shape.size(); ++dim) {
-    const bool cut = static_cast<int>(dim) == tensor.cut_dim;
-    const int64_t begin = cut ? tensor.cut_begin : 0;
-    CHECK(begin >= 0 && begin + tensor.shape[dim] <= tensor.global_shape[dim])
-        << tensor.name << " dim " << dim;
-    CHECK(cut || tensor.shape[dim] == tensor.global_shape[dim]) << tensor.name << " dim " << dim;
-  }
-  return TensorBox::Cut(tensor.shape, tensor.cut_dim, tensor.cut_begin);
 }
 
 // "'a', 'b' and 3 more"
@@ -55,11 +51,19 @@ std::string NameSome(const std::vector<std::string>& names) {
 
 }  // namespace
 
-absl::StatusOr<CheckpointReader> CheckpointReader::Open(FileSystem& fs, const std::string& path) {
-  ASSIGN_OR_RETURN(const CommittedCheckpoint committed, VerifyCheckpoint(fs, path));
+absl::StatusOr<CheckpointReader> CheckpointReader::Open(FileSystem& fs, const std::string& path,
+                                                        Verification verification) {
+  const bool everything = verification == Verification::kEverything;
+  ASSIGN_OR_RETURN(CommittedCheckpoint committed, VerifyCheckpoint(fs, path, everything));
   CheckpointReader reader;
+  reader.fs_ = &fs;
   reader.path_ = path;
   reader.step_ = committed.step;
+  if (!everything) {
+    const std::set<std::string> texts = {kTensorIndexName, kStateName, kConfigName};
+    RETURN_IF_ERROR(VerifyManifest(fs, path, Selected(committed.manifest, texts)));
+    reader.unverified_ = committed.manifest;
+  }
   ASSIGN_OR_RETURN(reader.state_json_, ReadListed(fs, committed.manifest, path, kStateName));
   ASSIGN_OR_RETURN(reader.config_toml_, ReadListed(fs, committed.manifest, path, kConfigName));
   ASSIGN_OR_RETURN(const std::string text,
@@ -69,31 +73,38 @@ absl::StatusOr<CheckpointReader> CheckpointReader::Open(FileSystem& fs, const st
     return absl::DataLossError(
         absl::StrCat("'", JoinPath(path, kTensorIndexName), "': ", index.status().message()));
   }
-  for (IndexedTensor& tensor : index->tensors) {
-    for (const TensorPiece& piece : tensor.pieces) {
-      RETURN_IF_ERROR(CheckListed(committed.manifest, path, piece.file));
-      RETURN_IF_ERROR(reader.CheckPiece(fs, tensor, piece));
-    }
-    reader.tensors_.push_back({tensor.name, tensor.shape});
-    const std::string name = tensor.name;
-    reader.index_.emplace(name, std::move(tensor));
-  }
+  RETURN_IF_ERROR(reader.OpenPieces(committed.manifest, *std::move(index)));
   return reader;
 }
 
-absl::Status CheckpointReader::CheckPiece(FileSystem& fs, const IndexedTensor& tensor,
-                                          const TensorPiece& piece) {
-  auto shard = shards_.find(piece.file);
-  if (shard == shards_.end()) {
-    ASSIGN_OR_RETURN(SafetensorsFile file, SafetensorsFile::Open(fs, JoinPath(path_, piece.file)));
-    shard = shards_.emplace(piece.file, std::move(file)).first;
+absl::Status CheckpointReader::OpenPieces(const Manifest& manifest, TensorIndex index) {
+  for (IndexedTensor& tensor : index.tensors) {
+    for (const TensorPiece& piece : tensor.pieces) {
+      if (shards_.find(piece.file) == shards_.end()) {
+        RETURN_IF_ERROR(CheckListed(manifest, path_, piece.file));
+        ASSIGN_OR_RETURN(SafetensorsFile file,
+                         SafetensorsFile::Open(*fs_, JoinPath(path_, piece.file)));
+        shards_.emplace(piece.file, std::move(file));
+      }
+      RETURN_IF_ERROR(CheckPiece(tensor, piece));
+    }
+    tensors_.push_back({tensor.name, tensor.shape, DescribeCut(tensor)});
+    const std::string name = tensor.name;
+    index_.emplace(name, std::move(tensor));
   }
-  const TensorEntry* entry = shard->second.Find(tensor.name);
-  if (entry != nullptr && entry->dtype == tensor.dtype && entry->shape == piece.shape)
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointReader::CheckPiece(const IndexedTensor& tensor,
+                                          const TensorPiece& piece) const {
+  const SafetensorsFile& shard = shards_.at(piece.file);
+  const std::string key = PieceKey(tensor, piece.box);
+  const TensorEntry* entry = shard.Find(key);
+  if (entry != nullptr && entry->dtype == tensor.dtype && entry->shape == piece.box.shape)
     return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat(
-      "'", shard->second.path(), "' does not hold '", tensor.name, "' as ", tensor.dtype, " ",
-      FormatShape(piece.shape), ", as ", kTensorIndexName, " says"));
+  return absl::DataLossError(absl::StrCat("'", shard.path(), "' does not hold '", key, "' as ",
+                                          tensor.dtype, " ", FormatShape(piece.box.shape), ", as ",
+                                          kTensorIndexName, " says"));
 }
 
 absl::Status CheckpointReader::CheckFits(const std::vector<StateTensor>& tensors,
@@ -126,14 +137,32 @@ absl::Status CheckpointReader::CheckFits(const std::vector<StateTensor>& tensors
                                                     " use the configuration it was saved with"));
 }
 
+absl::Status CheckpointReader::VerifyShards(const std::vector<StateTensor>& tensors) const {
+  if (unverified_.files.empty()) return absl::OkStatus();
+  std::set<std::string> needed;
+  for (const StateTensor& tensor : tensors) {
+    const IndexedTensor& saved = index_.at(tensor.name);
+    const bool same_view = saved.viewed_shape() == tensor.viewed_shape();
+    for (const TensorPiece& piece : saved.pieces) {
+      // Of another view: whether the boxes have anything in common is not worth finding out.
+      const bool apart = same_view && Intersection(piece.box, tensor.box).elements() == 0;
+      if (!apart && tensor.box.elements() > 0) needed.insert(piece.file);
+    }
+  }
+  return VerifyManifest(*fs_, path_, Selected(unverified_, needed));
+}
+
 absl::Status CheckpointReader::Read(const std::vector<StateTensor>& tensors,
                                     bool ignore_unread) const {
+  for (const StateTensor& tensor : tensors) CheckStateTensor(tensor);
   RETURN_IF_ERROR(CheckFits(tensors, ignore_unread));
+  RETURN_IF_ERROR(VerifyShards(tensors));
   for (const StateTensor& tensor : tensors) {
-    const TensorBox wanted = BoxOf(tensor);
-    for (const TensorPiece& piece : index_.at(tensor.name).pieces) {
-      const TensorEntry* entry = shards_.at(piece.file).Find(tensor.name);
-      CopyCommon(piece.Box(), entry->data.data(), wanted, tensor.data);
+    const IndexedTensor& saved = index_.at(tensor.name);
+    for (const TensorPiece& piece : saved.pieces) {
+      const TensorEntry* entry = shards_.at(piece.file).Find(PieceKey(saved, piece.box));
+      CopyCommon(saved.viewed_shape(), piece.box, entry->data.data(), tensor.viewed_shape(),
+                 tensor.box, tensor.data);
     }
   }
   return absl::OkStatus();

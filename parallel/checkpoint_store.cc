@@ -8,6 +8,7 @@
 #include "absl/strings/strip.h"
 #include "parallel/checkpoint.h"
 #include "parallel/checkpoint_folder.h"
+#include "parallel/checkpoint_gather.h"
 #include "runtime/base/check.h"
 #include "runtime/io/byte_size.h"
 
@@ -37,15 +38,12 @@ absl::Status RemoveTemporary(FileSystem& fs, const std::string& folder) {
   return absl::OkStatus();
 }
 
-absl::Status CheckSpace(FileSystem& fs, const std::string& folder,
-                        const CheckpointContents& contents) {
-  const int64_t needed = CheckpointBytes(contents);
+absl::Status CheckSpace(FileSystem& fs, const std::string& folder, int64_t step, int64_t needed) {
   ASSIGN_OR_RETURN(const int64_t free, fs.FreeSpace(folder));
   if (needed <= free) return absl::OkStatus();
-  return absl::ResourceExhaustedError(
-      absl::StrCat("no space for ", CheckpointName(contents.step), " in '", folder, "': it needs ",
-                   FormatBytes(needed), ", ", FormatBytes(free),
-                   " are free: free some, or put the run's folder on a larger disk"));
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "no space for ", CheckpointName(step), " in '", folder, "': it needs ", FormatBytes(needed),
+      ", ", FormatBytes(free), " are free: free some, or put the run's folder on a larger disk"));
 }
 
 // Verified, and really of the step that its name tells.
@@ -65,6 +63,18 @@ bool IsDamage(const absl::Status& status) {
 // so would replacing it.
 bool IsOutOfReach(const absl::Status& status) {
   return absl::IsFailedPrecondition(status) || absl::IsPermissionDenied(status);
+}
+
+// What other ranks wrote must be here too: on nodes that each have a disk of their own it is not.
+absl::Status CheckVisible(FileSystem& fs, const std::string& folder, const ManifestFile& shard) {
+  const absl::StatusOr<int64_t> bytes = fs.FileSize(JoinPath(folder, shard.name));
+  if (bytes.ok() && *bytes == shard.bytes) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("'", JoinPath(folder, shard.name),
+                   "', which another rank has written, cannot be seen whole: ",
+                   bytes.ok() ? absl::StrCat("it has ", *bytes, " of ", shard.bytes, " bytes")
+                              : std::string(bytes.status().message()),
+                   "; the run's folder must be on a file system that all nodes share"));
 }
 
 // Under a temporary name first: a removal that is interrupted leaves no half checkpoint under a real name.
@@ -90,35 +100,89 @@ int64_t CheckpointStep(const std::string& name) {
   return CheckpointName(step) == name ? step : -1;
 }
 
-absl::StatusOr<std::string> CheckpointStore::Save(const CheckpointContents& contents,
+absl::StatusOr<std::string> CheckpointStore::Save(Communicator& world,
+                                                  const CheckpointContents& contents,
                                                   const RetentionPolicy& retention,
                                                   std::string* warning) {
   CHECK_GE(retention.keep, 2) << "a checkpoint can only be trusted while there is one before it";
+  const bool first = world.rank() == 0;
+  ASSIGN_OR_RETURN(const TensorIndex index, GatherTensorIndex(world, contents));
+  absl::StatusOr<Present> begun = Present::kNothing;
+  if (first) begun = Begin(contents, index);
+  RETURN_IF_ERROR(world.Agree(begun.status(), "beginning a checkpoint"));
+  auto present = static_cast<int32_t>(*begun);
+  world.Broadcast({&present, DType::kI32, {1}}, 0, "what there is of a checkpoint");
+  if (static_cast<Present>(present) != Present::kCommitted) {
+    RETURN_IF_ERROR(WriteAll(world, contents, index, static_cast<Present>(present)));
+  }
+  absl::Status finished;
+  if (first) finished = Finish(contents.step, retention, warning);
+  RETURN_IF_ERROR(world.Agree(finished, "finishing a checkpoint"));
+  return InfoOf(contents.step).path;
+}
+
+// Rank 0, before anybody writes: cleans up, looks what is there, and makes the temporary folder unless it is committed.
+absl::StatusOr<CheckpointStore::Present> CheckpointStore::Begin(const CheckpointContents& contents,
+                                                                const TensorIndex& index) const {
   RETURN_IF_ERROR(MakeFolderDurably(fs_, folder_));
   RETURN_IF_ERROR(RemoveTemporary(fs_, folder_));
   const CheckpointInfo info = InfoOf(contents.step);
   ASSIGN_OR_RETURN(const bool exists, fs_.Exists(info.path));
-  const absl::Status present = exists ? VerifyAs(fs_, info) : absl::NotFoundError("");
-  if (IsOutOfReach(present)) return present;
-  if (!present.ok()) RETURN_IF_ERROR(Write(contents, info, /*replace=*/exists));
+  const absl::Status found = exists ? VerifyAs(fs_, info) : absl::NotFoundError("");
+  if (IsOutOfReach(found)) return found;
+  if (found.ok()) return Present::kCommitted;
+  RETURN_IF_ERROR(CheckSpace(fs_, folder_, contents.step, CheckpointBytes(index, contents)));
+  const std::string temporary = TemporaryOf(contents.step);
+  const absl::Status made = fs_.MakeDirectories(temporary);
+  if (!made.ok()) {
+    fs_.RemoveTree(temporary).IgnoreError();
+    return made;
+  }
+  return exists ? Present::kDamaged : Present::kNothing;
+}
+
+absl::Status CheckpointStore::WriteAll(Communicator& world, const CheckpointContents& contents,
+                                       const TensorIndex& index, Present present) const {
+  const bool first = world.rank() == 0;
+  const std::string temporary = TemporaryOf(contents.step);
+  const std::string name = ShardName(world.rank(), world.size());
+  const auto shard = WriteShard(fs_, temporary, name, contents);
+  absl::Status status = world.Agree(shard.status(), "writing shards");
+  if (status.ok()) {
+    std::vector<ManifestFile> shards = GatherShards(world, *shard);
+    if (first) status = Commit(contents, index, std::move(shards), name, present);
+    status = world.Agree(status, "committing a checkpoint");
+  }
+  if (status.ok()) return status;
+  // What was written is of no use and may be what fills the disk. Nobody ends the run before it is removed.
+  if (first) fs_.RemoveTree(temporary).IgnoreError();
+  world.Barrier("removing a checkpoint that failed");
+  return status;
+}
+
+// Rank 0, when all shards are on the disk.
+absl::Status CheckpointStore::Commit(const CheckpointContents& contents, const TensorIndex& index,
+                                     std::vector<ManifestFile> shards, const std::string& own_shard,
+                                     Present present) const {
+  const std::string temporary = TemporaryOf(contents.step);
+  const CheckpointInfo info = InfoOf(contents.step);
+  for (const ManifestFile& shard : shards) {
+    if (shard.name != own_shard) RETURN_IF_ERROR(CheckVisible(fs_, temporary, shard));
+  }
+  RETURN_IF_ERROR(CommitShards(fs_, temporary, index, contents, std::move(shards)));
+  if (present == Present::kDamaged) RETURN_IF_ERROR(fs_.RemoveTree(info.path));
+  return fs_.Rename(temporary, info.path);
+}
+
+// Rank 0, when the checkpoint has its name.
+absl::Status CheckpointStore::Finish(int64_t step, const RetentionPolicy& retention,
+                                     std::string* warning) const {
   RETURN_IF_ERROR(fs_.SyncDirectory(folder_));
-  const absl::Status removed = RemoveOld(retention, contents.step);
+  const absl::Status removed = RemoveOld(retention, step);
   if (!removed.ok() && warning != nullptr) {
     *warning = absl::StrCat("an old checkpoint could not be removed: ", removed.message());
   }
-  return info.path;
-}
-
-absl::Status CheckpointStore::Write(const CheckpointContents& contents, const CheckpointInfo& info,
-                                    bool replace) {
-  RETURN_IF_ERROR(CheckSpace(fs_, folder_, contents));
-  const std::string temporary = JoinPath(folder_, absl::StrCat("tmp_", CheckpointName(info.step)));
-  absl::Status status = WriteCheckpointFolder(fs_, temporary, contents);
-  if (status.ok() && replace) status = fs_.RemoveTree(info.path);
-  if (status.ok()) status = fs_.Rename(temporary, info.path);
-  // What was written is of no use and may be what fills the disk.
-  if (!status.ok()) fs_.RemoveTree(temporary).IgnoreError();
-  return status;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<CheckpointInfo>> CheckpointStore::List() const {
@@ -187,6 +251,10 @@ absl::Status CheckpointStore::RemoveOld(const RetentionPolicy& retention, int64_
 
 CheckpointInfo CheckpointStore::InfoOf(int64_t step) const {
   return {step, JoinPath(folder_, CheckpointName(step))};
+}
+
+std::string CheckpointStore::TemporaryOf(int64_t step) const {
+  return JoinPath(folder_, absl::StrCat("tmp_", CheckpointName(step)));
 }
 
 }  // namespace entrain

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "parallel/checkpoint.h"
+#include "parallel/comm/communicator_host.h"
 #include "tests/support/faulty_file_system.h"
 #include "tests/support/sample_checkpoint.h"
 #include "tests/support/temporary_folder.h"
@@ -41,7 +42,9 @@ class World {
   static absl::Status SaveStep(FileSystem& fs, const std::string& folder, int64_t step,
                                std::string* warning) {
     SampleCheckpoint sample(step);
-    return CheckpointStore(fs, folder).Save(sample.Contents(), kKeepTwo, warning).status();
+    return CheckpointStore(fs, folder)
+        .Save(*MakeWorldOfOne(), sample.Contents(), kKeepTwo, warning)
+        .status();
   }
   absl::Status SaveStep(FileSystem& fs, int64_t step, std::string* warning = nullptr) {
     return SaveStep(fs, folder_, step, warning);

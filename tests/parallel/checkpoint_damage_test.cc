@@ -9,6 +9,7 @@
 
 #include "parallel/checkpoint.h"
 #include "parallel/checkpoint_folder.h"
+#include "parallel/comm/communicator_host.h"
 #include "runtime/io/manifest.h"
 #include "tests/support/faulty_file_system.h"
 #include "tests/support/sample_checkpoint.h"
@@ -26,7 +27,7 @@ class CheckpointDamageTest : public ::testing::TestWithParam<const char*> {
     CheckpointStore store(quick, folder_);
     for (const int64_t step : {10, 20}) {
       SampleCheckpoint sample(step);
-      ASSERT_TRUE(store.Save(sample.Contents(), {2, 0}).ok());
+      ASSERT_TRUE(store.Save(*MakeWorldOfOne(), sample.Contents(), {2, 0}).ok());
     }
     whole_ = fs_.ReadText(Path()).value();
   }
@@ -144,7 +145,7 @@ TEST(CheckpointDamage, AnErrorOfTheDeviceIsNamed) {
   CheckpointStore store(faulty, folder);
   for (const int64_t step : {10, 20}) {
     SampleCheckpoint sample(step);
-    ASSERT_TRUE(store.Save(sample.Contents(), {2, 0}).ok());
+    ASSERT_TRUE(store.Save(*MakeWorldOfOne(), sample.Contents(), {2, 0}).ok());
   }
   const int64_t before = faulty.calls();
   ASSERT_EQ(store.FindLatest(nullptr)->step, 20);

@@ -72,15 +72,13 @@ class Composer {
 
   // Cuts the tensor along `dim` so that shard i gets sizes[i] rows (0: no piece); dim −1: shard 0 holds it all.
   void Add(const Whole& tensor, int dim, const std::vector<int64_t>& sizes) {
-    IndexedTensor indexed{tensor.name(), "F32", tensor.shape(), {}};
-    if (dim < 0) {
-      AddPiece(tensor, indexed, 0, {ShardName(0, 0), -1, 0, tensor.shape()});
-    }
+    IndexedTensor indexed{tensor.name(), "F32", tensor.shape(), {}, {}};
+    if (dim < 0 && tensor.box().elements() > 0) AddPiece(tensor, indexed, 0, tensor.box());
     int64_t begin = 0;
     for (size_t shard = 0; dim >= 0 && shard < sizes.size(); ++shard) {
       if (sizes[shard] == 0) continue;
       AddPiece(tensor, indexed, shard,
-               {"", dim, begin, WithSize(tensor.shape(), dim, sizes[shard])});
+               TensorBox::Cut(WithSize(tensor.shape(), dim, sizes[shard]), dim, begin));
       begin += sizes[shard];
     }
     index_.tensors.push_back(std::move(indexed));
@@ -111,14 +109,13 @@ class Composer {
   static std::string Name(size_t shard) { return ShardName(static_cast<int>(shard), 3); }
 
  private:
-  void AddPiece(const Whole& tensor, IndexedTensor& indexed, size_t shard, TensorPiece piece) {
-    piece.file = Name(shard);
-    const std::vector<float> values = tensor.Part(piece.Box());
-    shards_[shard].push_back({tensor.name(), "F32", piece.shape, [values](const auto& append) {
-                                return append(values.data(),
-                                              static_cast<int64_t>(values.size() * sizeof(float)));
-                              }});
-    indexed.pieces.push_back(std::move(piece));
+  void AddPiece(const Whole& tensor, IndexedTensor& indexed, size_t shard, const TensorBox& box) {
+    const std::vector<float> values = tensor.Part(box);
+    shards_[shard].push_back(
+        {PieceKey(indexed, box), "F32", box.shape, [values](const auto& append) {
+           return append(values.data(), static_cast<int64_t>(values.size() * sizeof(float)));
+         }});
+    indexed.pieces.push_back({Name(shard), box});
   }
 
   FileSystem& fs_;
@@ -137,9 +134,9 @@ class CheckpointReaderTest : public ::testing::Test {
         dim < 0 ? tensor.shape() : WithSize(tensor.shape(), dim, size);
     std::vector<float> values(static_cast<size_t>(TensorBox::Cut(shape, dim, begin).elements()),
                               -1.0F);
-    const absl::Status read =
-        reader.Read({{tensor.name(), tensor.shape(), dim, begin, shape, values.data()}},
-                    /*ignore_unread=*/true);
+    const absl::Status read = reader.Read(
+        {{tensor.name(), tensor.shape(), {}, TensorBox::Cut(shape, dim, begin), values.data()}},
+        /*ignore_unread=*/true);
     EXPECT_TRUE(read.ok()) << read;
     return values;
   }
@@ -212,8 +209,8 @@ TEST_F(CheckpointReaderTest, NothingIsSilentlyDropped) {
   const auto reader = CheckpointReader::Open(fs_, folder_);
   ASSERT_TRUE(reader.ok()) << reader.status();
   std::vector<float> values(2, -1.0F);
-  const StateTensor a = {"a", {2}, -1, 0, {2}, values.data()};
-  const StateTensor x = {"x", {2}, -1, 0, {2}, values.data()};
+  const StateTensor a = WholeTensor("a", {2}, values.data());
+  const StateTensor x = WholeTensor("x", {2}, values.data());
 
   const absl::Status unread = reader->Read({a});
   EXPECT_EQ(unread.code(), absl::StatusCode::kFailedPrecondition);
@@ -237,7 +234,7 @@ TEST_F(CheckpointReaderTest, RefusesAnotherShape) {
   composer_.Commit();
   const auto reader = CheckpointReader::Open(fs_, folder_);
   std::vector<float> values(24);
-  const absl::Status status = reader->Read({{"w", {6, 4}, -1, 0, {6, 4}, values.data()}});
+  const absl::Status status = reader->Read({WholeTensor("w", {6, 4}, values.data())});
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(Message(status), AllOf(HasSubstr("checkpoint '" + folder_ +
                                                "': 'w' has shape [4, 6], this model has [6, 4]")));
@@ -245,13 +242,13 @@ TEST_F(CheckpointReaderTest, RefusesAnotherShape) {
 
 TEST_F(CheckpointReaderTest, RefusesAnIndexThatDoesNotFitTheShards) {
   composer_.Add(Whole("w", {4, 6}, 0), 0, {3, 1});
-  composer_.index().tensors[0].pieces[0].shape = {2, 6};
-  composer_.index().tensors[0].pieces[1] = {Composer::Name(1), 0, 2, {2, 6}};
+  composer_.index().tensors[0].pieces[0].box.shape = {2, 6};
+  composer_.index().tensors[0].pieces[1] = {Composer::Name(1), {{2, 0}, {2, 6}}};
   composer_.Commit();
   const absl::Status status = CheckpointReader::Open(fs_, folder_).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
-  EXPECT_THAT(Message(status), HasSubstr("shard_00000_of_00003.safetensors' does not hold 'w' as "
-                                         "F32 [2, 6], as tensors.json says"));
+  EXPECT_THAT(Message(status), HasSubstr("shard_00000_of_00003.safetensors' does not hold "
+                                         "'w[0:2, 0:6]' as F32 [2, 6], as tensors.json says"));
 }
 
 TEST_F(CheckpointReaderTest, RefusesPiecesThatDoNotMakeUpTheTensor) {
@@ -260,8 +257,9 @@ TEST_F(CheckpointReaderTest, RefusesPiecesThatDoNotMakeUpTheTensor) {
   composer_.Commit();
   const absl::Status status = CheckpointReader::Open(fs_, folder_).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
-  EXPECT_THAT(Message(status),
-              HasSubstr("tensors.json': tensor 'w' of shape [4, 6]: its pieces end at 3 of 4"));
+  EXPECT_THAT(
+      Message(status),
+      HasSubstr("tensors.json': tensor 'w' of shape [4, 6]: its 1 pieces hold 18 of 24 elements"));
 }
 
 TEST_F(CheckpointReaderTest, ReadsOnlyWhatTheManifestVouchesFor) {

@@ -8,6 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "parallel/checkpoint.h"
 #include "parallel/checkpoint_folder.h"
+#include "parallel/checkpoint_gather.h"
+#include "parallel/comm/communicator_host.h"
 #include "runtime/io/manifest.h"
 #include "tests/support/faulty_file_system.h"
 #include "tests/support/sample_checkpoint.h"
@@ -27,7 +29,7 @@ class CheckpointStoreTest : public ::testing::Test {
  protected:
   absl::StatusOr<std::string> Save(int64_t step, RetentionPolicy retention = {100, 0}) {
     SampleCheckpoint sample(step);
-    return store_.Save(sample.Contents(), retention, &warning_);
+    return store_.Save(*MakeWorldOfOne(), sample.Contents(), retention, &warning_);
   }
   void SaveAll(const std::vector<int64_t>& steps, RetentionPolicy retention = {100, 0}) {
     for (const int64_t step : steps) {
@@ -54,10 +56,11 @@ class CheckpointStoreTest : public ::testing::Test {
             .ok());
   }
 
-  // Commits the checkpoint again as if `program` had written it in checkpoint version 2.
-  void MakeLater(int64_t step) {
+  // Commits the checkpoint again as if it had been written in another checkpoint version.
+  void MakeOfVersion(int version, int64_t step) {
     Manifest manifest = ReadManifest(fs_, Path(step)).value();
-    manifest.extra = R"({"checkpoint_version": 2, "step": )" + std::to_string(step) + "}";
+    manifest.extra =
+        absl::StrCat(R"({"checkpoint_version": )", version, R"(, "step": )", step, "}");
     ASSERT_TRUE(CommitManifest(fs_, Path(step), manifest).ok());
   }
 
@@ -163,13 +166,16 @@ TEST_F(CheckpointStoreTest, AFailureToRemoveIsAWarning) {
   FaultyFileSystem counting(FileSystem::Posix(), JoinPath(root_.path(), "scratch2"));
   SampleCheckpoint sample(30);
   // The last call of the save is the removal of 10.
-  ASSERT_TRUE(CheckpointStore(counting, folder_).Save(sample.Contents(), {2, 0}).ok());
+  ASSERT_TRUE(
+      CheckpointStore(counting, folder_).Save(*MakeWorldOfOne(), sample.Contents(), {2, 0}).ok());
   std::filesystem::remove_all(Path(30));
   SaveAll({10});
   FaultyFileSystem faulty(FileSystem::Posix(), JoinPath(root_.path(), "scratch3"));
   faulty.FailAt(counting.calls(), absl::PermissionDeniedError("cannot remove (made up)"));
   std::string warning;
-  ASSERT_TRUE(CheckpointStore(faulty, folder_).Save(sample.Contents(), {2, 0}, &warning).ok());
+  ASSERT_TRUE(CheckpointStore(faulty, folder_)
+                  .Save(*MakeWorldOfOne(), sample.Contents(), {2, 0}, &warning)
+                  .ok());
   EXPECT_EQ(warning, "an old checkpoint could not be removed: cannot remove (made up)");
   EXPECT_THAT(Steps(), ElementsAre(20, 30));
 }
@@ -179,7 +185,7 @@ TEST_F(CheckpointStoreTest, AStepThatIsCommittedStays) {
   SampleCheckpoint other(99);
   CheckpointContents contents = other.Contents();
   contents.step = 10;
-  const auto saved = store_.Save(contents, {2, 0});
+  const auto saved = store_.Save(*MakeWorldOfOne(), contents, {2, 0});
   ASSERT_TRUE(saved.ok()) << saved.status();
   EXPECT_EQ(SampleCheckpoint::Difference(fs_, Path(10), 10), "") << "the first one";
 }
@@ -242,14 +248,14 @@ TEST_F(CheckpointStoreTest, ARenamedCheckpointIsNotAnotherStep) {
 
 TEST_F(CheckpointStoreTest, ACheckpointFromTheFutureIsNeitherReadNorReplacedNorRemoved) {
   SaveAll({10, 20, 30});
-  MakeLater(30);
+  MakeOfVersion(3, 30);
   for (const absl::Status& status :
        {store_.FindLatest(nullptr).status(), store_.Find(30).status(), Save(30).status(),
         CheckpointReader::Open(fs_, Path(30)).status()}) {
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
     EXPECT_THAT(Message(status),
                 AllOf(HasSubstr(absl::StrCat("'", Path(30), "' was written by entrain ")),
-                      HasSubstr("in checkpoint version 2"), HasSubstr("reads version 1 only")));
+                      HasSubstr("in checkpoint version 3"), HasSubstr("reads version 2 only")));
   }
   SaveAll({40, 50}, {2, 0});
   EXPECT_THAT(Steps(), ElementsAre(30, 40, 50));
@@ -275,6 +281,18 @@ TEST_F(CheckpointStoreTest, WhatMayNotBeReadIsNeitherPassedOverNorReplaced) {
   EXPECT_EQ(store_.FindLatest(nullptr)->step, 20);
 }
 
+// Not damaged either: to fall back behind it in silence would throw training away.
+TEST_F(CheckpointStoreTest, ACheckpointOfVersion1IsRefusedWithTheReason) {
+  SaveAll({10, 20, 30});
+  MakeOfVersion(1, 30);
+  for (const absl::Status& status : {store_.FindLatest(nullptr).status(), Save(30).status(),
+                                     CheckpointReader::Open(fs_, Path(30)).status()}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+    EXPECT_THAT(Message(status), AllOf(HasSubstr("in checkpoint version 1; entrain "),
+                                       HasSubstr("reads version 2 only: it is from before")));
+  }
+}
+
 TEST_F(CheckpointStoreTest, AManifestOfSomethingElseIsNoCheckpoint) {
   SaveAll({10});
   ASSERT_TRUE(CommitManifest(fs_, Path(10), {}).ok());
@@ -286,7 +304,7 @@ TEST_F(CheckpointStoreTest, SpaceIsCheckedBeforeAnythingIsWritten) {
   SaveAll({10});
   SampleCheckpoint sample(20, /*width=*/600);
   fs_.PretendFreeSpace(2 << 20);
-  const absl::Status status = store_.Save(sample.Contents(), {2, 0}).status();
+  const absl::Status status = store_.Save(*MakeWorldOfOne(), sample.Contents(), {2, 0}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(Message(status),
               HasSubstr("no space for step_00000020 in '" + folder_ +
@@ -298,12 +316,25 @@ TEST_F(CheckpointStoreTest, SpaceIsCheckedBeforeAnythingIsWritten) {
 TEST_F(CheckpointStoreTest, TheSpaceAskedForIsEnough) {
   SampleCheckpoint sample(20, /*width=*/100);
   const CheckpointContents contents = sample.Contents();
-  const std::string path = store_.Save(contents, {2, 0}).value();
+  const std::string path = store_.Save(*MakeWorldOfOne(), contents, {2, 0}).value();
   int64_t written = 0;
   const std::vector<DirEntry> entries = fs_.List(path).value();
   for (const DirEntry& entry : entries) written += fs_.FileSize(JoinPath(path, entry.name)).value();
-  EXPECT_GE(CheckpointBytes(contents), written);
-  EXPECT_LE(CheckpointBytes(contents), written + (128 << 10));
+  const TensorIndex index = GatherTensorIndex(*MakeWorldOfOne(), contents).value();
+  EXPECT_GE(CheckpointBytes(index, contents), written);
+  EXPECT_LE(CheckpointBytes(index, contents), written + (128 << 10));
+}
+
+TEST_F(CheckpointStoreTest, SavesWholeTensorsOnly) {
+  SampleCheckpoint sample(10);
+  CheckpointContents contents = sample.Contents();
+  contents.tensors[0].box = TensorBox::Cut({4, 16}, 0, 0);
+  const absl::Status status = store_.Save(*MakeWorldOfOne(), contents, {2, 0}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(Message(status),
+            "the ranks' tensors are not a checkpoint: tensor 'h.0.weight' of shape [8, 16]: its 1 "
+            "pieces hold 64 of 128 elements");
+  EXPECT_EQ(fs_.calls(), 0) << "the disk is not touched";
 }
 
 TEST_F(CheckpointStoreTest, NamesAFolderThatCannotBeMade) {
@@ -320,13 +351,16 @@ TEST_F(CheckpointStoreDeathTest, KeepsAtLeastTwo) {
   EXPECT_DEATH((void)Save(10, {1, 0}), "retention.keep");
 }
 
-TEST_F(CheckpointStoreDeathTest, SavesWholeTensorsOnly) {
+TEST_F(CheckpointStoreDeathTest, ABoxLiesInItsTensor) {
   SampleCheckpoint sample(10);
   CheckpointContents contents = sample.Contents();
-  contents.tensors[0].shape = {4, 16};
-  contents.tensors[0].cut_dim = 0;
-  EXPECT_DEATH((void)store_.Save(contents, {2, 0}),
-               "'h.0.weight': shape \\[4, 16\\] of \\[8, 16\\]");
+  contents.tensors[0].box.begin = {4, 0};
+  EXPECT_DEATH((void)store_.Save(*MakeWorldOfOne(), contents, {2, 0}),
+               "'h.0.weight': \\[4:12, 0:16\\] of \\[8, 16\\]");
+  contents = sample.Contents();
+  contents.tensors[0].view = {8, 3, 4};
+  EXPECT_DEATH((void)store_.Save(*MakeWorldOfOne(), contents, {2, 0}),
+               "'h.0.weight': \\[8, 16\\] viewed as \\[8, 3, 4\\]");
 }
 
 }  // namespace

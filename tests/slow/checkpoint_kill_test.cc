@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "parallel/checkpoint.h"
+#include "parallel/comm/communicator_host.h"
 #include "tests/support/faulty_file_system.h"
 #include "tests/support/sample_checkpoint.h"
 #include "tests/support/temporary_folder.h"
@@ -29,7 +30,7 @@ constexpr RetentionPolicy kKeepTwo = {2, 0};
 
 absl::Status SaveStep(FileSystem& fs, const std::string& folder, int64_t step, int64_t width) {
   SampleCheckpoint sample(step, width);
-  return CheckpointStore(fs, folder).Save(sample.Contents(), kKeepTwo).status();
+  return CheckpointStore(fs, folder).Save(*MakeWorldOfOne(), sample.Contents(), kKeepTwo).status();
 }
 
 // Runs `work` in a process of its own; its exit status is what `work` returns.

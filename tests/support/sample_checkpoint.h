@@ -36,7 +36,7 @@ class SampleCheckpoint {
   std::vector<StateTensor> Tensors() {
     std::vector<StateTensor> tensors;
     for (Values& values : values_) {
-      tensors.push_back({values.name, values.shape, -1, 0, values.shape, values.data.data()});
+      tensors.push_back(WholeTensor(values.name, values.shape, values.data.data()));
     }
     return tensors;
   }
