@@ -69,12 +69,11 @@ bool IsOutOfReach(const absl::Status& status) {
 absl::Status CheckVisible(FileSystem& fs, const std::string& folder, const ManifestFile& shard) {
   const absl::StatusOr<int64_t> bytes = fs.FileSize(JoinPath(folder, shard.name));
   if (bytes.ok() && *bytes == shard.bytes) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat("'", JoinPath(folder, shard.name),
-                   "', which another rank has written, cannot be seen whole: ",
-                   bytes.ok() ? absl::StrCat("it has ", *bytes, " of ", shard.bytes, " bytes")
-                              : std::string(bytes.status().message()),
-                   "; the run's folder must be on a file system that all nodes share"));
+  if (!bytes.ok() && !absl::IsNotFound(bytes.status())) return bytes.status();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "'", JoinPath(folder, shard.name), "' was written by another rank, and the first one sees ",
+      bytes.ok() ? absl::StrCat(*bytes, " of its ", shard.bytes, " bytes") : "no such file",
+      ": the run's folder must be on a file system that all nodes share"));
 }
 
 // Under a temporary name first: a removal that is interrupted leaves no half checkpoint under a real name.

@@ -1,4 +1,5 @@
-// A save is interrupted at each of its file-system calls, in each world that a power cut can leave behind.
+// A save is interrupted at each of its file-system calls, of whichever rank, in each world that a power cut can leave
+// behind; and each of these calls fails on the rank that makes it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -7,8 +8,9 @@
 #include <tuple>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "parallel/checkpoint.h"
-#include "parallel/comm/communicator_host.h"
+#include "parallel/checkpoint_folder.h"
 #include "tests/support/faulty_file_system.h"
 #include "tests/support/sample_checkpoint.h"
 #include "tests/support/temporary_folder.h"
@@ -29,8 +31,10 @@ constexpr RetentionPolicy kKeepTwo = {2, 0};
 
 class World {
  public:
-  explicit World(Before before)
-      : before_(before), faulty_(FileSystem::Posix(), JoinPath(root_.path(), "scratch")) {
+  explicit World(Before before, int ranks = 1)
+      : before_(before),
+        ranks_(ranks),
+        faulty_(FileSystem::Posix(), JoinPath(root_.path(), "scratch")) {
     if (before == Before::kNothing) return;
     // Through a faulty file system without faults: its saves do not wait for the disk.
     FaultyFileSystem quick(FileSystem::Posix(), JoinPath(root_.path(), "before"));
@@ -39,15 +43,11 @@ class World {
     std::filesystem::copy(JoinPath(folder_, "step_00000020"), JoinPath(folder_, "step_00000030"));
   }
 
-  static absl::Status SaveStep(FileSystem& fs, const std::string& folder, int64_t step,
-                               std::string* warning) {
-    SampleCheckpoint sample(step);
-    return CheckpointStore(fs, folder)
-        .Save(*MakeWorldOfOne(), sample.Contents(), kKeepTwo, warning)
-        .status();
-  }
+  // The status that all ranks have returned.
   absl::Status SaveStep(FileSystem& fs, int64_t step, std::string* warning = nullptr) {
-    return SaveStep(fs, folder_, step, warning);
+    const auto statuses = SaveSampleFromRanks(fs, folder_, ranks_, step, kKeepTwo, warning);
+    for (const absl::Status& status : statuses) EXPECT_EQ(status, statuses[0]);
+    return statuses[0];
   }
 
   // An error, after which the program goes on, leaves nothing that fills the disk.
@@ -102,27 +102,28 @@ class World {
   }
 
   Before before_;
+  int ranks_;
   TemporaryFolder root_{TemporaryFolder::FastPlace()};
   std::string folder_ = JoinPath(root_.path(), "run/checkpoints");
   FaultyFileSystem faulty_;
 };
 
-int64_t CallsOfASave(Before before) {
-  World world(before);
+int64_t CallsOfASave(Before before, int ranks) {
+  World world(before, ranks);
   CHECK(world.SaveStep(world.faulty(), 30).ok());
   return world.faulty().calls();
 }
 
 class CrashTest
-    : public ::testing::TestWithParam<std::tuple<Before, UnsyncedContents, UnsyncedNames>> {};
+    : public ::testing::TestWithParam<std::tuple<int, Before, UnsyncedContents, UnsyncedNames>> {};
 
 TEST_P(CrashTest, AtEveryCallOfASave) {
-  const auto [before, contents, names] = GetParam();
-  const int64_t calls = CallsOfASave(before);
+  const auto [ranks, before, contents, names] = GetParam();
+  const int64_t calls = CallsOfASave(before, ranks);
   EXPECT_GT(calls, 30);
   for (int64_t call = 1; call <= calls + 1; ++call) {
     SCOPED_TRACE(call);
-    World world(before);
+    World world(before, ranks);
     world.faulty().CrashAt(call);
     std::string warning;
     const absl::Status saved = world.SaveStep(world.faulty(), 30, &warning);
@@ -135,20 +136,30 @@ TEST_P(CrashTest, AtEveryCallOfASave) {
 
 INSTANTIATE_TEST_SUITE_P(
     Worlds, CrashTest,
-    ::testing::Combine(::testing::Values(Before::kNothing, Before::kTwo, Before::kTwoAndDamaged),
+    ::testing::Combine(::testing::Values(1),
+                       ::testing::Values(Before::kNothing, Before::kTwo, Before::kTwoAndDamaged),
                        ::testing::Values(UnsyncedContents::kKept, UnsyncedContents::kHalf,
                                          UnsyncedContents::kLost),
                        ::testing::Values(UnsyncedNames::kKept, UnsyncedNames::kLost)));
 
-class ErrorTest : public ::testing::TestWithParam<Before> {};
+// The ranks' calls come in another order each time.
+INSTANTIATE_TEST_SUITE_P(
+    Ranks, CrashTest,
+    ::testing::Combine(::testing::Values(2, 3),
+                       ::testing::Values(Before::kTwo, Before::kTwoAndDamaged),
+                       ::testing::Values(UnsyncedContents::kHalf, UnsyncedContents::kLost),
+                       ::testing::Values(UnsyncedNames::kKept, UnsyncedNames::kLost)));
+
+class ErrorTest : public ::testing::TestWithParam<std::tuple<int, Before>> {};
 
 TEST_P(ErrorTest, AtEveryCallOfASave) {
-  const int64_t calls = CallsOfASave(GetParam());
+  const auto [ranks, before] = GetParam();
+  const int64_t calls = CallsOfASave(before, ranks);
   for (const absl::Status& error : {absl::ResourceExhaustedError("no space left (made up)"),
                                     absl::InternalError("input/output error (made up)")}) {
     for (int64_t call = 1; call <= calls; ++call) {
       SCOPED_TRACE(call);
-      World world(GetParam());
+      World world(before, ranks);
       world.faulty().FailAt(call, error);
       std::string warning;
       const absl::Status saved = world.SaveStep(world.faulty(), 30, &warning);
@@ -164,7 +175,38 @@ TEST_P(ErrorTest, AtEveryCallOfASave) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Befores, ErrorTest,
-                         ::testing::Values(Before::kNothing, Before::kTwo, Before::kTwoAndDamaged));
+                         ::testing::Combine(::testing::Values(1, 3),
+                                            ::testing::Values(Before::kNothing, Before::kTwo,
+                                                              Before::kTwoAndDamaged)));
+
+class RankErrorTest : public ::testing::TestWithParam<std::tuple<int, int>> {};
+
+// Every call that concerns a rank's shard: its own ones, and for ranks other than 0 the first one's look at what they wrote.
+TEST_P(RankErrorTest, OfOneRankIsTheSaveOfAllAndNamesTheRank) {
+  const auto [ranks, rank] = GetParam();
+  const std::string shard = JoinPath("tmp_step_00000030", ShardName(rank, ranks));
+  World counting(Before::kTwo, ranks);
+  counting.faulty().FailAtFile(shard, 0, absl::OkStatus());
+  ASSERT_TRUE(counting.SaveStep(counting.faulty(), 30).ok());
+  const int64_t calls = counting.faulty().calls_of_part();
+  EXPECT_GE(calls, 4) << "create, write, sync, close";
+  for (int64_t call = 1; call <= calls; ++call) {
+    SCOPED_TRACE(call);
+    World world(Before::kTwo, ranks);
+    world.faulty().FailAtFile(shard, call, absl::ResourceExhaustedError("no space (made up)"));
+    const absl::Status saved = world.SaveStep(world.faulty(), 30);
+    const int from = rank > 0 && call == calls ? 0 : rank;
+    EXPECT_EQ(saved.code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_EQ(saved.message(), absl::StrCat("no space (made up) (rank ", from, ")"));
+    world.ExpectNothingTemporary();
+    world.ExpectSound(false);
+    if (HasFatalFailure()) return;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranks, RankErrorTest,
+                         ::testing::Values(std::tuple(2, 0), std::tuple(2, 1), std::tuple(3, 0),
+                                           std::tuple(3, 1), std::tuple(3, 2)));
 
 // The tests above must be able to fail: a save that renames before its contents are synced is caught.
 TEST(FaultyFileSystem, CatchesASaveThatDoesNotSync) {

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "parallel/checkpoint.h"
+#include "tests/support/local_ranks.h"
 
 namespace entrain {
 
@@ -39,6 +40,19 @@ class SampleCheckpoint {
       tensors.push_back(WholeTensor(values.name, values.shape, values.data.data()));
     }
     return tensors;
+  }
+
+  // What rank `rank` of `ranks` gives to a save: columns of each half of the matrix and of the bias; the last one the scalar.
+  CheckpointContents ContentsOf(int rank, int ranks) {
+    CheckpointContents contents;
+    contents.step = step_;
+    if (rank == 0) contents = Contents();
+    contents.tensors.clear();
+    for (const Values& values : values_) {
+      if (values.shape.empty() && rank < ranks - 1) continue;
+      contents.tensors.push_back(PartOf(values, rank, ranks));
+    }
+    return contents;
   }
 
   // Opens the checkpoint at `path`: "" when it is exactly the sample of `step`, else what is not.
@@ -75,6 +89,26 @@ class SampleCheckpoint {
     return absl::StrCat("{\"step\": ", step, ", \"seed\": 7}");
   }
 
+  StateTensor PartOf(const Values& values, int rank, int ranks) {
+    StateTensor part{.name = values.name, .global_shape = values.shape};
+    if (!values.shape.empty() && values.shape.back() % 2 == 0) {
+      part.view = values.shape;
+      part.view.back() = 2;
+      part.view.push_back(values.shape.back() / 2);
+    }
+    const TensorBox whole = TensorBox::Whole(part.viewed_shape());
+    part.box = whole;
+    if (!whole.shape.empty()) {
+      const auto range = EvenRanges(whole.shape.back(), ranks)[static_cast<size_t>(rank)];
+      part.box.begin.back() = range.begin;
+      part.box.shape.back() = range.size();
+    }
+    parts_.emplace_back(static_cast<size_t>(part.box.elements()) + 1);
+    part.data = parts_.back().data();
+    CopyCommon(whole, reinterpret_cast<const std::byte*>(values.data.data()), part.box, part.data);
+    return part;
+  }
+
   void Add(const std::string& name, std::vector<int64_t> shape) {
     Values values{name, std::move(shape), {}, 1};
     for (const int64_t size : values.shape) values.elements *= size;
@@ -90,7 +124,25 @@ class SampleCheckpoint {
 
   int64_t step_;
   std::vector<Values> values_;
+  std::vector<std::vector<float>> parts_;  // what ContentsOf points to
 };
+
+// Saves the sample of `step` from `ranks` threads; every rank's status.
+inline std::vector<absl::Status> SaveSampleFromRanks(FileSystem& fs, const std::string& folder,
+                                                     int ranks, int64_t step,
+                                                     const RetentionPolicy& retention,
+                                                     std::string* warning = nullptr) {
+  std::vector<absl::Status> statuses(static_cast<size_t>(ranks));
+  RunLocalRanks(ranks, [&](Communicator& world) {
+    SampleCheckpoint sample(step);
+    statuses[static_cast<size_t>(world.rank())] =
+        CheckpointStore(fs, folder)
+            .Save(world, sample.ContentsOf(world.rank(), ranks), retention,
+                  world.rank() == 0 ? warning : nullptr)
+            .status();
+  });
+  return statuses;
+}
 
 }  // namespace entrain
 
