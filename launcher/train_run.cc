@@ -280,9 +280,8 @@ absl::Status TrainRun::TooManyBadSteps(const StepReport& report) const {
 // owns; the first adds what is not a tensor.
 absl::Status TrainRun::Save() {
   const TrainCounters& counters = trainer_->counters();
-  CheckpointContents contents{
-      .step = counters.step,
-      .tensors = StateToWrite(*model_, trainer_->optimizer(), mesh_)};
+  CheckpointContents contents{.step = counters.step,
+                              .tensors = StateToWrite(*model_, trainer_->optimizer(), mesh_)};
   if (mesh_.is_first()) {
     TrainConfig config = config_;
     config.init_from.clear();

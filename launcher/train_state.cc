@@ -90,7 +90,8 @@ std::vector<StateTensor> StateToWrite(Model& model, const AdamWOptimizer& optimi
                                       const Mesh& mesh) {
   std::vector<StateTensor> tensors;
   const ParamSet& params = model.params();
-  const ElementRange mine = OwnedRanges(params, mesh.dp().size())[static_cast<size_t>(mesh.dp().rank())];
+  const ElementRange mine =
+      OwnedRanges(params, mesh.dp().size())[static_cast<size_t>(mesh.dp().rank())];
   const bool first_of_tp = mesh.tp().rank() == 0;
   for (int i = 0; i < params.size(); ++i) {
     const ShardSpec& shard = params.spec({i}).shard;

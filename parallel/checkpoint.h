@@ -62,7 +62,8 @@ class CheckpointStore {
   // Collective: every rank of `world` calls it, and gets the same status and the committed path once all is done. An error of
   // any rank is named with the rank, and nobody is left waiting. Space for all ranks' bytes is checked first:
   // ResourceExhausted says how much is needed and free. A step that is already committed is left as it is, a damaged one is
-  // replaced, one of a later version is refused with FailedPrecondition, one that this user may not read with PermissionDenied; so are shards that rank 0 cannot see, on folders
+  // replaced, one of another version is refused with FailedPrecondition, one that this user may not read with
+  // PermissionDenied; so are shards that rank 0 cannot see, on folders
   // that ranks do not share. Internal: the ranks' tensors do not make up whole ones. After an error nothing that was
   // committed is lost and what was written is removed again. After the commit older ones are removed as `retention` of rank 0
   // says; a failure to remove is not a failure to save: it comes back in rank 0's `warning` when that is not null.
@@ -74,8 +75,8 @@ class CheckpointStore {
   absl::StatusOr<std::vector<CheckpointInfo>> List() const;
 
   // The highest step that verifies; every higher one that does not is added to `damaged` (may be null). NotFound when
-  // there is none. FailedPrecondition when a later version of the program wrote a higher one, PermissionDenied when this
-  // user may not read it: it is not damaged, and to fall back behind it would throw training away.
+  // there is none. FailedPrecondition when a higher one is of another checkpoint version, PermissionDenied when this user may
+  // not read it: it is not damaged, and to fall back behind it would throw training away.
   absl::StatusOr<CheckpointInfo> FindLatest(std::vector<DamagedCheckpoint>* damaged) const;
 
   // The checkpoint of exactly `step`, verified. NotFound lists the steps that there are.
