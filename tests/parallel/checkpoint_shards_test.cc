@@ -259,7 +259,9 @@ TEST_F(CheckpointShardsTest, RanksMustTellTheSameOfATensor) {
 TEST_F(CheckpointShardsTest, RanksMustShareTheFolder) {
   for (const bool there : {false, true}) {
     const std::string elsewhere = JoinPath(root_.path(), "elsewhere");
-    if (there) ASSERT_TRUE(fs_.MakeDirectories(JoinPath(elsewhere, "tmp_step_00000010")).ok());
+    if (there) {
+      ASSERT_TRUE(fs_.MakeDirectories(JoinPath(elsewhere, "tmp_step_00000010")).ok());
+    }
     std::vector<absl::Status> statuses(2);
     RunLocalRanks(2, [&](Communicator& world) {
       SampleCheckpoint sample(10);
