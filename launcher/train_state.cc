@@ -55,8 +55,9 @@ void AddMoments(const ParamSet& params, const AdamWOptimizer& optimizer, ParamId
                 const ElementRange& range, std::vector<StateTensor>* tensors) {
   const ParameterSpec& spec = params.spec(id);
   const OwnedPart part = PartOf(params, id, range);
-  auto* first = optimizer.first_moment(part.flat).data<float>();
-  auto* second = optimizer.second_moment(part.flat).data<float>();
+  const bool any = part.box.elements() > 0;
+  auto* first = any ? optimizer.first_moment(part.flat).data<float>() : nullptr;
+  auto* second = any ? optimizer.second_moment(part.flat).data<float>() : nullptr;
   tensors->push_back(BoxOf(kFirstMoment + spec.name, spec.shard, part.box, first));
   tensors->push_back(BoxOf(kSecondMoment + spec.name, spec.shard, part.box, second));
 }

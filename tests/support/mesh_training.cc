@@ -2,9 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <thread>
+#include <memory>
+#include <optional>
+#include <utility>
 
+#include "launcher/train_state.h"
 #include "launcher/trainer.h"
+#include "parallel/checkpoint.h"
 #include "runtime/base/check.h"
 #include "tests/support/local_ranks.h"
 
@@ -53,39 +57,102 @@ void MakeMatricesLarge(ParamSet& params) {
   }
 }
 
-RankTrace TrainRank(const TrainConfig& config, const Mesh& mesh) {
-  auto context = Context::CreateCpu(1);
-  CHECK(context.ok()) << context.status().ToString();
-  auto data = TokenDataset::Open(FileSystem::Posix(), config.data.train, config.data.format,
-                                 config.model.context, config.model.vocab);
-  CHECK(data.ok()) << data.status().ToString();
-  Model model(config.model, TensorParallel(mesh.tp(), config.parallel.sequence_parallel));
-  model.Allocate(config.compute_dtype(), true);
-  Trainer trainer(config, **context, mesh, model, *data);
-  model.transformer().Initialize(**context, config.train.seed);
-  MakeMatricesLarge(model.params());
-  model.transformer().InitializeFactors(**context, config.train.seed);
-  trainer.Start();
-  RankTrace trace;
-  for (int64_t step = 0; step < config.train.steps; ++step) {
-    const absl::Status read = trainer.ReadBatches();
-    CHECK(read.ok()) << read.ToString();
-    trace.push_back(TraceOf(trainer.Step(), model));
+// A rank's model and trainer, ready for the first step.
+struct Rank {
+  Rank(const TrainConfig& config, const Mesh& its_mesh)
+      : mesh(its_mesh),
+        context(*Context::CreateCpu(1)),
+        data(*TokenDataset::Open(FileSystem::Posix(), config.data.train, config.data.format,
+                                 config.model.context, config.model.vocab)),
+        model(config.model, TensorParallel(mesh.tp(), config.parallel.sequence_parallel)) {
+    model.Allocate(config.compute_dtype(), true);
+    trainer.emplace(config, *context, mesh, model, data);
   }
+
+  void StartFresh(uint64_t seed) {
+    model.transformer().Initialize(*context, seed);
+    MakeMatricesLarge(model.params());
+    model.transformer().InitializeFactors(*context, seed);
+    trainer->Start();
+  }
+
+  void StartFrom(const std::string& checkpoint) {
+    const auto reader = CheckpointReader::Open(FileSystem::Posix(), checkpoint);
+    CHECK(reader.ok()) << reader.status().ToString();
+    const absl::Status read = reader->Read(FullState(model, trainer->optimizer()));
+    CHECK(read.ok()) << read.ToString();
+    trainer->counters() = *ParseTrainCounters(reader->state_json(), checkpoint);
+    trainer->Start();
+  }
+
+  StepTrace Step() {
+    const absl::Status read = trainer->ReadBatches();
+    CHECK(read.ok()) << read.ToString();
+    return TraceOf(trainer->Step(), model);
+  }
+
+  const Mesh& mesh;
+  std::unique_ptr<Context> context;
+  TokenDataset data;
+  Model model;
+  std::optional<Trainer> trainer;
+};
+
+RankTrace TrainRank(const TrainConfig& config, const Mesh& mesh) {
+  Rank rank(config, mesh);
+  rank.StartFresh(config.train.seed);
+  RankTrace trace;
+  for (int64_t step = 0; step < config.train.steps; ++step) trace.push_back(rank.Step());
   return trace;
+}
+
+RankTrace TrainRankStretch(const TrainConfig& config, const Mesh& mesh, const Stretch& stretch) {
+  CheckpointStore store(FileSystem::Posix(), config.run.dir);
+  Rank rank(config, mesh);
+  if (stretch.from > 0) {
+    rank.StartFrom(JoinPath(config.run.dir, CheckpointName(stretch.from)));
+  } else {
+    rank.StartFresh(config.train.seed);
+  }
+  RankTrace trace(1);
+  for (int i = 0; i < rank.model.params().size(); ++i) {
+    AddValues(rank.model.params(), {i}, trace[0]);
+  }
+  for (int64_t step = stretch.from; step < stretch.to; ++step) trace.push_back(rank.Step());
+  const auto saved =
+      store.Save(mesh.world(),
+                 {.step = stretch.to,
+                  .tensors = StateToWrite(rank.model, rank.trainer->optimizer(), mesh),
+                  .state_json = ToJson(rank.trainer->counters()),
+                  .config_toml = "of a test"},
+                 {.keep = 100});
+  CHECK(saved.ok()) << saved.status().ToString();
+  return trace;
+}
+
+// Runs every rank of the mesh as a thread.
+std::vector<RankTrace> OnMesh(const MeshShape& shape, const WrapWorld& wrap,
+                              const std::function<RankTrace(const Mesh& mesh)>& body) {
+  std::vector<RankTrace> traces(static_cast<size_t>(shape.world()));
+  OnLocalRanks(shape.world(), [&](std::unique_ptr<Communicator> world) {
+    const auto rank = static_cast<size_t>(world->rank());
+    if (wrap) world = wrap(std::move(world));
+    traces[rank] = body(Mesh(std::move(world), shape));
+  });
+  return traces;
 }
 
 }  // namespace
 
 std::vector<RankTrace> TrainOnMesh(const TrainConfig& config, const MeshShape& shape,
                                    const WrapWorld& wrap) {
-  std::vector<RankTrace> traces(static_cast<size_t>(shape.world()));
-  OnLocalRanks(shape.world(), [&](std::unique_ptr<Communicator> world) {
-    const auto rank = static_cast<size_t>(world->rank());
-    if (wrap) world = wrap(std::move(world));
-    traces[rank] = TrainRank(config, Mesh(std::move(world), shape));
-  });
-  return traces;
+  return OnMesh(shape, wrap, [&](const Mesh& mesh) { return TrainRank(config, mesh); });
+}
+
+std::vector<RankTrace> TrainStretch(const TrainConfig& config, const MeshShape& shape,
+                                    const Stretch& stretch) {
+  return OnMesh(shape, {},
+                [&](const Mesh& mesh) { return TrainRankStretch(config, mesh, stretch); });
 }
 
 }  // namespace entrain

@@ -33,6 +33,15 @@ using WrapWorld = std::function<std::unique_ptr<Communicator>(std::unique_ptr<Co
 std::vector<RankTrace> TrainOnMesh(const TrainConfig& config, const MeshShape& shape,
                                    const WrapWorld& wrap = {});
 
+// A stretch of training between two checkpoints in config.run.dir.
+struct Stretch {
+  int64_t from = 0;  // the checkpoint that it begins with; 0: fresh
+  int64_t to = 0;    // it ends after this step, with a checkpoint
+};
+// Element r is rank r's trace: first the state it began with (values alone), then a step each.
+std::vector<RankTrace> TrainStretch(const TrainConfig& config, const MeshShape& shape,
+                                    const Stretch& stretch);
+
 }  // namespace entrain
 
 #endif  // ENTRAIN_TESTS_SUPPORT_MESH_TRAINING_H_
