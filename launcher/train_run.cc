@@ -11,6 +11,7 @@
 #include "launcher/model_files.h"
 #include "launcher/start_banner.h"
 #include "model/step_cost.h"
+#include "runtime/data/tokenizer.h"
 
 namespace entrain {
 namespace {
@@ -91,6 +92,12 @@ absl::Status TrainRun::OpenData() {
     RETURN_IF_ERROR(data.CheckVocabulary(kCheckedTokens));
     return data;
   };
+  // Training needs none, but whoever samples from the run will.
+  const std::string& tokenizer = config_.data.tokenizer;
+  const absl::Status named = tokenizer.empty() ? absl::OkStatus() : CheckTokenizerName(tokenizer);
+  if (!named.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("data.tokenizer: ", named.message()));
+  }
   ASSIGN_OR_RETURN(train_data_, open(config_.data.train));
   if (!config_.data.validation.empty()) {
     ASSIGN_OR_RETURN(validation_data_, open(config_.data.validation));

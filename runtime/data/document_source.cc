@@ -44,7 +44,8 @@ absl::Status AddFolder(FileSystem& fs, const std::string& folder,
     const std::string path = JoinPath(folder, entry.name);
     if (entry.is_directory) {
       RETURN_IF_ERROR(AddFolder(fs, path, extensions, above, files));
-    } else if (IsReadable(path, extensions)) {
+    } else if (IsReadable(path, extensions) && std::filesystem::is_regular_file(path, error)) {
+      // A pipe in a folder would wait for its writer for ever.
       files->push_back(path);
     }
   }

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "runtime/base/nearest_name.h"
 #include "runtime/data/bpe_tokenizer.h"
 #include "runtime/data/byte_tokenizer.h"
 #include "runtime/io/file_system.h"
@@ -66,16 +67,22 @@ absl::StatusOr<std::string> FindGpt2Merges() {
       "tokenizer"));
 }
 
+absl::Status CheckTokenizerName(const std::string& spec) {
+  std::error_code error;
+  if (spec == "byte" || spec == "gpt2" || std::filesystem::is_regular_file(spec, error)) {
+    return absl::OkStatus();
+  }
+  return absl::NotFoundError(
+      absl::StrCat("tokenizer '", spec, "' is neither gpt2, byte nor the path of a merges.txt file",
+                   DidYouMean(spec, {"gpt2", "byte"})));
+}
+
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizer(const std::string& spec) {
+  RETURN_IF_ERROR(CheckTokenizerName(spec));
   if (spec == "byte") return std::make_unique<ByteTokenizer>();
   if (spec == "gpt2") {
     ASSIGN_OR_RETURN(const std::string path, FindGpt2Merges());
     return LoadBpe(spec, path);
-  }
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(spec, error)) {
-    return absl::NotFoundError(absl::StrCat(
-        "tokenizer '", spec, "' is neither gpt2, byte nor the path of a merges.txt file"));
   }
   return LoadBpe(spec, spec);
 }

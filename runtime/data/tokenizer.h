@@ -35,6 +35,9 @@ class Tokenizer {
 // program, see FindGpt2Merges); or a path to a merges.txt in GPT-2's form.
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizer(const std::string& spec);
 
+// Whether `spec` names a tokenizer, without reading one. NotFound names what is allowed and the nearest name.
+absl::Status CheckTokenizerName(const std::string& spec);
+
 // Where GPT-2's merges are: $ENTRAIN_DATA/gpt2/merges.txt, else share/entrain/gpt2 or runtime/data/gpt2 in a folder above
 // the binary's, else the source tree it was built from.
 absl::StatusOr<std::string> FindGpt2Merges();

@@ -249,6 +249,40 @@ TEST_F(BadInputTest, TokenBeyondTheVocabularyWhereNoStepReads) {
          {"last.bin: token 43 at position 390", "vocabulary of 43"});
 }
 
+TEST_F(BadInputTest, AMisspeltTokenizer) {
+  Expect(Train({"--dry-run", "--set", "data.tokenizer=gtp2"}), kBadConfig,
+         {"data.tokenizer: tokenizer 'gtp2' is neither gpt2, byte", "did you mean 'gpt2'?"});
+}
+
+// ---- meshes ----
+
+TEST_F(BadInputTest, HeadsThatDoNotDivideOverTp) {
+  Expect(Train({"--dry-run", "--ranks", "3", "--set", "parallel.tp=3"}), kBadConfig,
+         {"--set parallel.tp=3: [parallel] tp = 3: must divide heads = 2"});
+}
+
+TEST_F(BadInputTest, RowsThatDoNotDivideOverTp) {
+  Expect(Train({"--dry-run", "--ranks", "2", "--set", "parallel.tp=2", "--set",
+                "train.micro_batch=1"}),
+         kBadConfig,
+         {"parallel.tp = 2: must divide the rows of a micro-step, 13 = 1 sequences x "
+          "model.context 13"});
+}
+
+TEST_F(BadInputTest, RanksThatAreNoMultipleOfTp) {
+  Expect(Train({"--dry-run", "--ranks", "3", "--set", "parallel.tp=2"}), kBadConfig,
+         {"world 3 from --ranks 3 is not a multiple of tp 2 from parallel.tp = 2"});
+}
+
+TEST_F(BadInputTest, RanksWithoutADryRun) {
+  Expect(Train({"--ranks", "2"}), kBadConfig, {"--ranks 2 plans a mesh and needs --dry-run"});
+}
+
+TEST_F(BadInputTest, SequenceParallelWithoutTp) {
+  Expect(Set("parallel.sequence_parallel=true"), kBadConfig,
+         {"[parallel] sequence_parallel = true", "needs tp > 1"});
+}
+
 TEST_F(BadInputTest, MegatronIndexWithoutItsBin) {
   WriteFile(folder() + "/alone.idx", "MMIDIDX");
   const ProcessResult result =

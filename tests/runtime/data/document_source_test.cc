@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <string>
@@ -66,6 +67,12 @@ TEST_F(DocumentSourceTest, ALinkBackToAFolderAboveIsPassedOver) {
                                             folder_.path() + "/in/twin");
   EXPECT_THAT(Documents(Open({"in"})),
               ElementsAre("in/a.txt=a", "in/sub/b.txt=b", "in/twin/b.txt=b"));
+}
+
+TEST_F(DocumentSourceTest, APipeInAFolderIsPassedOver) {
+  Write("in/b.txt", "b");
+  ASSERT_EQ(mkfifo((folder_.path() + "/in/a.txt").c_str(), 0600), 0);
+  EXPECT_THAT(Documents(Open({"in"})), ElementsAre("in/b.txt=b"));
 }
 
 TEST_F(DocumentSourceTest, ATextFileIsOneDocument) {

@@ -247,8 +247,10 @@ TEST(MakeTokenizerTest, TakesAMergesFileByItsPath) {
 TEST(MakeTokenizerTest, NamesWhatIsAllowed) {
   const auto tokenizer = MakeTokenizer("gpt3");
   EXPECT_EQ(tokenizer.status().code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(tokenizer.status().message(),
-            "tokenizer 'gpt3' is neither gpt2, byte nor the path of a merges.txt file");
+  EXPECT_EQ(
+      tokenizer.status().message(),
+      "tokenizer 'gpt3' is neither gpt2, byte nor the path of a merges.txt file, did you mean "
+      "'gpt2'?");
   const TemporaryFolder folder;
   EXPECT_EQ(MakeTokenizer(folder.path()).status().code(), absl::StatusCode::kNotFound);
   WriteFile(folder.path() + "/m", "not merges at all\n");
