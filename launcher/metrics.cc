@@ -35,6 +35,9 @@ Json RecordOf(const StepMetrics& metrics) {
                {"tokens_per_second", metrics.tokens_per_second}};
   if (metrics.skipped) json["skipped"] = true;
   if (metrics.validation_loss) json["validation_loss"] = *metrics.validation_loss;
+  if (metrics.times) {
+    for (const auto& [name, seconds] : metrics.times->Named()) json["times"][name] = seconds;
+  }
   if (metrics.entropy) {
     json["buckets"] = metrics.entropy->buckets;
     json["layer_entropy"] = metrics.entropy->layer_mean;

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "launcher/step_times.h"
 #include "model/entropy_statistics.h"
 #include "runtime/base/status.h"
 #include "runtime/io/file_system.h"
@@ -41,10 +42,11 @@ struct StepMetrics {
   std::optional<HeadTable> threshold;  // θ
   std::optional<HeadTable> gate;  // 1 where the penalty acts, or the share of rows where it does
   std::optional<double> validation_loss;
+  std::optional<StepTimes> times;  // of the first rank, since the last record
 };
 
 // The record as one line, without the newline: the fields of StepMetrics by name, head_entropy
-// {mean, min, max, std}, layer_entropy [L] and buckets [4] with it. Absent optionals are left out.
+// {mean, min, max, std}, layer_entropy [L] and buckets [4] with it; times as an object of seconds. Absent optionals are left out.
 // A NaN or infinity is null, and "nonfinite": true says so. Numbers read back the same.
 std::string ToJsonLine(const StepMetrics& metrics);
 

@@ -195,6 +195,7 @@ absl::StatusOr<Verdict> TrainRun::Run() {
   }
   const int64_t step = trainer_->counters().step;
   if (!last_commit_ || last_commit_->step != step) RETURN_IF_ERROR(Save());
+  progress_->Say("time: " + Describe(times_));
   progress_->Finish();
   if (leave && step < config_.train.steps) return VerdictSoFar(ExitCode::kResubmit, *leave);
   return VerdictSoFar(ExitCode::kFinished, absl::StrCat("finished ", step, " steps"));
@@ -213,6 +214,8 @@ absl::StatusOr<std::optional<std::string>> TrainRun::Exchange(const absl::Status
 
 absl::Status TrainRun::AfterStep(const StepReport& report) {
   const TrainCounters& counters = trainer_->counters();
+  times_since_log_.Add(report.times);
+  times_.Add(report.times);
   progress_->Step(counters.step);
   if (!report.applied) {
     progress_->Say(absl::StrCat("step ", counters.step, ": not finite, update left out; first at ",
@@ -259,7 +262,8 @@ absl::Status TrainRun::LogStep(const StepReport& report, std::optional<double> v
                       .seconds = seconds,
                       .skipped = !report.applied,
                       .entropy = EntropyMetricsOf(report.entropy, config_.model.context),
-                      .validation_loss = validation_loss};
+                      .validation_loss = validation_loss,
+                      .times = std::exchange(times_since_log_, StepTimes())};
   metrics.tokens_per_second = static_cast<double>(counters.tokens - last_log_tokens_) /
                               std::max(seconds - last_log_seconds_, 1e-9);
   if (model_->regularizer() != nullptr) {
@@ -295,12 +299,17 @@ absl::Status TrainRun::Save() {
     contents.state_json = ToJson(counters);
     contents.config_toml = ToToml(config);
   }
+  const auto start = std::chrono::steady_clock::now();
   std::string warning;
   ASSIGN_OR_RETURN(
       const std::string path,
       store_.Save(mesh_.world(), contents,
                   {.keep = config_.checkpoint.keep, .keep_every = config_.checkpoint.keep_every},
                   &warning));
+  const StepTimes took{
+      .save = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()};
+  times_since_log_.Add(took);
+  times_.Add(took);
   last_commit_ = CheckpointInfo{counters.step, path};
   progress_->Say("saved " + path);
   if (!warning.empty()) progress_->Say("warning: " + warning);

@@ -92,6 +92,8 @@ class TrainRun {
   std::chrono::steady_clock::time_point start_;
   double last_log_seconds_ = 0.0;
   int64_t last_log_tokens_ = 0;
+  StepTimes times_since_log_;
+  StepTimes times_;  // of the run
 };
 
 }  // namespace entrain

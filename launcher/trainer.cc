@@ -82,7 +82,8 @@ Trainer::Trainer(const TrainConfig& config, Context& context, const Mesh& mesh, 
       optimizer_(model.params(), Hyperparameters(config.optimizer), mesh.dp(),
                  static_cast<int>(config.parallel.zero)),
       buckets_(model.params(), mesh.dp(), BucketOptions(config.parallel, optimizer_)),
-      arena_(ActivationBytes(config, mesh.dp().size(), model)) {
+      arena_(ActivationBytes(config, mesh.dp().size(), model)),
+      clock_(mesh) {
   counters_.seed = config.train.seed;
   counters_.global_batch = config.train.global_batch;
   counters_.shuffle = config.data.shuffle;
@@ -107,11 +108,13 @@ void Trainer::Start() {
 }
 
 absl::Status Trainer::ReadBatches() {
+  clock_.Enter(&StepTimes::data);
   batches_.clear();
   for (int64_t m = 0; m < config_.accumulation(mesh_.dp().size()); ++m) {
     ASSIGN_OR_RETURN(Batch batch, loader_->Next());
     batches_.push_back(std::move(batch));
   }
+  clock_.Enter(nullptr);
   return absl::OkStatus();
 }
 
@@ -121,7 +124,9 @@ StepReport Trainer::Step() {
       model_.transformer().AllocateActivations(arena_, TrainingLayout(config_, mesh_.dp().size()));
   StepReport report;
   Accumulate(activations, report);
+  clock_.Enter(&StepTimes::backward);
   SumGradients();
+  clock_.Enter(&StepTimes::optimizer);
   SumScalars(report);
   report.lr = LearningRate(config_.optimizer, config_.train.steps, counters_.step);
   report.grad_norm = optimizer_.GradientNorm(context_, model_.tp());
@@ -129,11 +134,13 @@ StepReport Trainer::Step() {
   if (report.applied) optimizer_.Update(context_, report.lr, report.grad_norm);
   Finish(activations, report);
   GatherReport(report);
+  report.times = clock_.Take();
   return report;
 }
 
 void Trainer::Accumulate(Activations& activations, StepReport& report) {
   const auto micro_steps = static_cast<int64_t>(batches_.size());
+  clock_.Enter(&StepTimes::forward);
   report.entropy = EntropyStatistics(model_.config().layers, HeadsHere());
   model_.transformer().BeginStep(context_, true);
   if (EntropyRegularizer* regularizer = model_.regularizer()) {
@@ -144,6 +151,7 @@ void Trainer::Accumulate(Activations& activations, StepReport& report) {
 }
 
 void Trainer::MicroStep(int64_t index, Activations& activations, StepReport& report) {
+  clock_.Enter(&StepTimes::forward);
   const bool accumulate = index > 0;
   const bool last = index + 1 == static_cast<int64_t>(batches_.size());
   const Transformer::Tokens tokens = TokensOf(batches_[static_cast<size_t>(index)]);
@@ -153,6 +161,7 @@ void Trainer::MicroStep(int64_t index, Activations& activations, StepReport& rep
 
   // The entropies of the whole micro-step are known here, before any of them is regularised: summed over ranks, so that
   // all see the same E, δ and gates.
+  clock_.Enter(&StepTimes::entropy);
   EntropyStatistics mine(model_.config().layers, HeadsHere());
   mine.Add(context_, activations.entropy);
   const EntropyStatistics statistics = SumOverRanks(mine, mesh_.dp());
@@ -165,6 +174,7 @@ void Trainer::MicroStep(int64_t index, Activations& activations, StepReport& rep
       return regularizer->RowGradient(context_, model_.params(), layer, entropy, buffer);
     };
   }
+  clock_.Enter(&StepTimes::backward);
   model_.transformer().Backward(context_, tokens, gradient, accumulate, activations,
                                 [&](int64_t layer) {
                                   if (last) LayerComplete(layer);

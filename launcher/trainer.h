@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "launcher/evaluator.h"
+#include "launcher/step_times.h"
 #include "launcher/train_config.h"
 #include "launcher/train_state.h"
 #include "model/model.h"
@@ -44,6 +45,7 @@ struct StepReport {
   // Of all heads, empty without a regulariser; thresholds as of after the update.
   HeadTable threshold;
   HeadTable gate;
+  StepTimes times;  // of this rank, with the reading of its batches
 };
 
 class Trainer {
@@ -95,6 +97,7 @@ class Trainer {
   std::unique_ptr<BatchLoader> loader_;
   std::vector<Batch> batches_;  // of the next step
   TrainCounters counters_;
+  StepClock clock_;
 };
 
 }  // namespace entrain

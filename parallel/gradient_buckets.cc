@@ -1,7 +1,6 @@
 #include "parallel/gradient_buckets.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "parallel/owned_ranges.h"
@@ -93,13 +92,10 @@ void GradientBuckets::Finish(Context& context) {
       Begin(context, bucket);
     }
   }
-  const auto start = std::chrono::steady_clock::now();
   for (Bucket& bucket : buckets_) {
     bucket.pending.Wait();
     if (wire_ != DType::kF32) Cast(context, Wire(bucket.range), Gradient(bucket.range));
   }
-  exposed_seconds_ =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 TensorView GradientBuckets::Gradient(const ElementRange& range) const {

@@ -38,9 +38,6 @@ class GradientBuckets {
   // Completes what is left and waits: then the flat gradient is the sum over dp, where this rank owns it.
   void Finish(Context& context);
 
-  // Seconds of the step's reductions in which nobody waited for them, and those in which Finish did.
-  double exposed_seconds() const { return exposed_seconds_; }
-
  private:
   struct Bucket {
     ElementRange range;
@@ -60,7 +57,6 @@ class GradientBuckets {
   Buffer wire_buffer_;
   std::vector<Bucket> buckets_;
   int64_t bucket_elements_;
-  double exposed_seconds_ = 0.0;
 };
 
 }  // namespace entrain

@@ -37,6 +37,12 @@ struct ElementRange {
 // `count` elements cut into `parts` ranges at multiples of `alignment`, as even as that allows; later ones may be empty.
 std::vector<ElementRange> EvenRanges(int64_t count, int parts, int64_t alignment = 1);
 
+// What a rank's collectives took since it began, in those that were waited for.
+struct CollectiveTime {
+  double exposed_seconds = 0.0;    // in Wait
+  double under_way_seconds = 0.0;  // from Start to the result, summed over collectives, also where they overlap
+};
+
 // A collective under way. Wait before it is destroyed.
 class PendingCollective {
  public:
@@ -82,6 +88,9 @@ class Communicator {
 
   // Lets operations under way move on: called now and then during long computations.
   virtual void Poll() = 0;
+
+  // Of this communicator's own collectives.
+  virtual CollectiveTime collective_time() const = 0;
 
   // A communicator of the ranks that give the same color, ordered by key and then by rank. Collective.
   virtual std::unique_ptr<Communicator> Split(int color, int key, const std::string& name) = 0;

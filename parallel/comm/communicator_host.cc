@@ -27,12 +27,25 @@ using Clock = std::chrono::steady_clock;
 constexpr int kMaxCommunicators = 32;
 constexpr int kMaxPending = (kMaxTag + 1) / kMaxCommunicators;
 
+double SecondsBetween(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
 // An operation under way, as its waiter and the engine share it.
 struct Pending {
   std::unique_ptr<HostOperation> operation;
   std::string what;
   const std::string* communicator = nullptr;  // its name
+  Clock::time_point finished;                 // to be read when done
   std::atomic<bool> done = false;
+
+  // Moves it on; true when it is done.
+  bool Advance() {
+    if (!operation->Advance()) return false;
+    finished = Clock::now();
+    done = true;
+    return true;
+  }
 };
 
 // The transport of a process, the operations under way on it, and whoever moves them on. One lock covers all calls of the
@@ -66,8 +79,7 @@ class Engine {
     pending->communicator = &communicator;
     const std::lock_guard<std::mutex> lock(mutex_);
     pending->operation = make();
-    pending->done = pending->operation->Advance();
-    if (!pending->done) pending_.push_back(pending);
+    if (!pending->Advance()) pending_.push_back(pending);
     wake_.notify_one();
     return pending;
   }
@@ -108,10 +120,7 @@ class Engine {
 
  private:
   void PollLocked() {
-    pending_.remove_if([](const std::shared_ptr<Pending>& p) {
-      if (p->operation->Advance()) p->done = true;
-      return p->done.load();
-    });
+    pending_.remove_if([](const std::shared_ptr<Pending>& p) { return p->Advance(); });
   }
 
   int64_t MessagesOf(const Pending& pending) {
@@ -195,6 +204,7 @@ class HostCommunicator final : public Communicator {
   }
 
   void Poll() override { engine_->Poll(); }
+  CollectiveTime collective_time() const override { return time_; }
 
   std::unique_ptr<Communicator> Split(int color, int key, const std::string& name) override {
     struct Choice {
@@ -226,9 +236,13 @@ class HostCommunicator final : public Communicator {
     ++under_way_;
     HostGroup group{&engine_->transport(), members_, rank_, first_tag_ + next_tag_};
     next_tag_ = (next_tag_ + 1) % kMaxPending;
+    const Clock::time_point started = Clock::now();
     auto pending = engine_->Start(what, name_, [&] { return make(std::move(group)); });
-    return PendingCollective([this, pending] {
+    return PendingCollective([this, pending, started] {
+      const Clock::time_point waited = Clock::now();
       engine_->Wait(*pending);
+      time_.exposed_seconds += SecondsBetween(waited, Clock::now());
+      time_.under_way_seconds += SecondsBetween(started, pending->finished);
       --under_way_;
     });
   }
@@ -251,6 +265,7 @@ class HostCommunicator final : public Communicator {
   int first_tag_;
   int next_tag_ = 0;
   int under_way_ = 0;
+  CollectiveTime time_;
 };
 
 }  // namespace

@@ -44,6 +44,14 @@ StepMetrics Complete() {
   metrics.threshold = HeadTable{{0.35, 0.36}};
   metrics.gate = HeadTable{{0.0, 1.0}};
   metrics.validation_loss = 4.125;
+  metrics.times = StepTimes{.data = 1.0,
+                            .forward = 2.0,
+                            .entropy = 0.5,
+                            .backward = 4.0,
+                            .optimizer = 0.25,
+                            .communication_exposed = 0.125,
+                            .communication_hidden = 0.375,
+                            .save = 8.0};
   return metrics;
 }
 
@@ -58,13 +66,16 @@ TEST(MetricsLineTest, HasEveryFieldAtFullPrecision) {
                            "layer_entropy": [1.5],
                            "head_entropy": {"mean": [[1.0, 2.0]], "min": [[0.0, 0.5]],
                                             "max": [[3.0, 4.0]], "std": [[0.25, 0.125]]},
-                           "threshold": [[0.35, 0.36]], "gate": [[0.0, 1.0]]})"));
+                           "threshold": [[0.35, 0.36]], "gate": [[0.0, 1.0]],
+                           "times": {"data": 1.0, "forward": 2.0, "entropy": 0.5, "backward": 4.0,
+                                     "optimizer": 0.25, "communication_exposed": 0.125,
+                                     "communication_hidden": 0.375, "save": 8.0}})"));
 }
 
 TEST(MetricsLineTest, LeavesOutWhatIsAbsent) {
   const json record = json::parse(ToJsonLine(AtStep(1)));
-  for (const char* name : {"skipped", "validation_loss", "buckets", "layer_entropy", "head_entropy",
-                           "threshold", "gate", "nonfinite"}) {
+  for (const char* name : {"times", "skipped", "validation_loss", "buckets", "layer_entropy",
+                           "head_entropy", "threshold", "gate", "nonfinite"}) {
     EXPECT_FALSE(record.contains(name)) << name;
   }
 }

@@ -35,6 +35,7 @@ class ForwardingCommunicator : public Communicator {
     inner_->Broadcast(x, root, what);
   }
   void Poll() override { inner_->Poll(); }
+  CollectiveTime collective_time() const override { return inner_->collective_time(); }
   std::unique_ptr<Communicator> Split(int color, int key, const std::string& name) override {
     return Wrap(inner_->Split(color, key, name));
   }

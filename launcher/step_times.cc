@@ -1,0 +1,85 @@
+#include "launcher/step_times.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_format.h"
+
+namespace entrain {
+namespace {
+
+struct Field {
+  const char* name;
+  double StepTimes::*value;
+};
+constexpr Field kFields[] = {{"data", &StepTimes::data},
+                             {"forward", &StepTimes::forward},
+                             {"entropy", &StepTimes::entropy},
+                             {"backward", &StepTimes::backward},
+                             {"optimizer", &StepTimes::optimizer},
+                             {"communication_exposed", &StepTimes::communication_exposed},
+                             {"communication_hidden", &StepTimes::communication_hidden},
+                             {"save", &StepTimes::save}};
+
+}  // namespace
+
+void StepTimes::Add(const StepTimes& other) {
+  for (const Field& field : kFields) this->*field.value += other.*field.value;
+}
+
+std::vector<std::pair<const char*, double>> StepTimes::Named() const {
+  std::vector<std::pair<const char*, double>> named;
+  for (const Field& field : kFields) named.emplace_back(field.name, this->*field.value);
+  return named;
+}
+
+std::string Describe(const StepTimes& times) {
+  double sum = -times.communication_hidden;
+  for (const auto& [name, seconds] : times.Named()) sum += seconds;
+  auto share = [&](double seconds) { return 100.0 * seconds / std::max(sum, 1e-9); };
+  std::string text = absl::StrFormat(
+      "data %.1f %%, forward %.1f %%, entropy %.1f %%, backward %.1f %%, optimizer %.1f %%, save "
+      "%.1f %%",
+      share(times.data), share(times.forward), share(times.entropy), share(times.backward),
+      share(times.optimizer), share(times.save));
+  const double communication = times.communication_exposed + times.communication_hidden;
+  if (communication > 0.0) {
+    absl::StrAppendFormat(
+        &text, ", waiting for communication %.1f %% (%.0f %% of communication was hidden)",
+        share(times.communication_exposed), 100.0 * times.communication_hidden / communication);
+  }
+  return text;
+}
+
+void StepClock::Enter(Section section) {
+  const Clock::time_point now = Clock::now();
+  const CollectiveTime collective = OfAllAxes();
+  if (section_ != nullptr) {
+    const double exposed = collective.exposed_seconds - at_entry_.exposed_seconds;
+    const double under_way = collective.under_way_seconds - at_entry_.under_way_seconds;
+    const double elapsed = std::chrono::duration<double>(now - entered_).count();
+    times_.*section_ += elapsed - exposed;
+    times_.communication_exposed += exposed;
+    // An operation is counted when it has been waited for, so here all of it that nobody waited for is hidden.
+    times_.communication_hidden += std::max(0.0, under_way - exposed);
+  }
+  section_ = section;
+  entered_ = now;
+  at_entry_ = collective;
+}
+
+StepTimes StepClock::Take() {
+  Enter(nullptr);
+  return std::exchange(times_, StepTimes());
+}
+
+CollectiveTime StepClock::OfAllAxes() const {
+  CollectiveTime sum;
+  for (const Communicator* axis : {&mesh_.world(), &mesh_.dp(), &mesh_.tp()}) {
+    const CollectiveTime time = axis->collective_time();
+    sum.exposed_seconds += time.exposed_seconds;
+    sum.under_way_seconds += time.under_way_seconds;
+  }
+  return sum;
+}
+
+}  // namespace entrain

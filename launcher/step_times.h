@@ -1,0 +1,58 @@
+// Where the time of training goes, on one rank.
+#ifndef ENTRAIN_LAUNCHER_STEP_TIMES_H_
+#define ENTRAIN_LAUNCHER_STEP_TIMES_H_
+
+#include <chrono>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "parallel/mesh.h"
+
+namespace entrain {
+
+// Seconds. All but the last but one are disjoint: what a section waited for a collective is in communication_exposed alone.
+struct StepTimes {
+  double data = 0.0;  // waiting for the prefetched batches
+  double forward = 0.0;
+  double entropy = 0.0;  // statistics and gates, their reduction not counted
+  double backward = 0.0;
+  double optimizer = 0.0;
+  double communication_exposed = 0.0;  // in which this rank waited for collectives
+  double communication_hidden = 0.0;   // in which they were under way while it computed
+  double save = 0.0;
+
+  void Add(const StepTimes& other);
+  // {"data", seconds}, … in this order.
+  std::vector<std::pair<const char*, double>> Named() const;
+};
+
+// "data 0 %, forward 31 %, …" of the sum of what is disjoint, then the share of communication that was hidden.
+std::string Describe(const StepTimes& times);
+
+// Charges time to one section at a time.
+class StepClock {
+ public:
+  using Section = double StepTimes::*;
+
+  explicit StepClock(const Mesh& mesh) : mesh_(mesh) {}
+
+  // From now on time belongs to `section`; null: to none.
+  void Enter(Section section);
+  // Times since the last Take; the clock stops.
+  StepTimes Take();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  CollectiveTime OfAllAxes() const;
+
+  const Mesh& mesh_;
+  StepTimes times_;
+  Section section_ = nullptr;
+  Clock::time_point entered_;
+  CollectiveTime at_entry_;
+};
+
+}  // namespace entrain
+
+#endif  // ENTRAIN_LAUNCHER_STEP_TIMES_H_
