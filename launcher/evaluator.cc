@@ -51,16 +51,21 @@ struct Turns {
 
 // Loss as this rank's share of the mean over all sequences, entropies of its own.
 absl::Status EvaluateTurns(Context& context, Model& model, Arena& arena, const TokenDataset& data,
-                           const Turns& turns, Evaluation* result) {
+                           const Turns& turns, const Mesh* mesh, Evaluation* result) {
   EntropyRegularizer* regularizer = model.regularizer();
   for (int64_t first = turns.rank * turns.batch; first < turns.sequences;
        first += turns.ranks * turns.batch) {
     const int64_t count = std::min(turns.batch, turns.sequences - first);
-    ASSIGN_OR_RETURN(Batch tokens, ReadBatch(data, first, count));
+    absl::StatusOr<Batch> tokens = ReadBatch(data, first, count);
+    // tp ranks compute together: none may go on alone.
+    if (mesh != nullptr) {
+      RETURN_IF_ERROR(mesh->tp().Agree(tokens.status(), "reading validation data"));
+    }
+    RETURN_IF_ERROR(tokens.status());
     Arena::Scope scope(arena);
     Activations activations =
         model.transformer().AllocateActivations(arena, EvaluationLayout(model, count));
-    const double loss = model.transformer().Loss(context, TokensOf(tokens), activations);
+    const double loss = model.transformer().Loss(context, TokensOf(*tokens), activations);
     result->loss += loss * static_cast<double>(count) / static_cast<double>(turns.sequences);
     result->entropy.Add(context, activations.entropy);
     if (regularizer != nullptr) {
@@ -106,7 +111,7 @@ absl::StatusOr<Evaluation> Evaluate(Context& context, Model& model, Arena& arena
   if (max_batches > 0) {
     turns.sequences = std::min(turns.sequences, max_batches * batch * turns.ranks);
   }
-  absl::Status status = EvaluateTurns(context, model, arena, data, turns, &result);
+  absl::Status status = EvaluateTurns(context, model, arena, data, turns, mesh, &result);
   if (mesh != nullptr) status = mesh->world().Agree(status, "validation");
   RETURN_IF_ERROR(status);
   if (mesh != nullptr) SumOverDp(mesh->dp(), regularizer, &result);

@@ -104,8 +104,8 @@ class WeightReader {
   WeightReader(const SafetensorsFile& file, Model& model)
       : file_(file), model_(model), factored_(model.transformer().factored_weights()) {}
 
-  absl::Status Read(Context& context) {
-    for (int i = 0; i < model_.params().size(); ++i) RETURN_IF_ERROR(ReadParameter(context, {i}));
+  absl::Status Read() {
+    for (int i = 0; i < model_.params().size(); ++i) RETURN_IF_ERROR(ReadParameter({i}));
     for (const auto& [name, size] : SwitchedOffBiases(model_)) {
       RETURN_IF_ERROR(RequireZero(name, {size}, 0, size));
     }
@@ -128,11 +128,11 @@ class WeightReader {
                      "; the architecture in ", kConfigName, " beside it needs ", ShapeText(shape)));
   }
 
-  absl::Status ReadParameter(Context& context, ParamId id) {
+  absl::Status ReadParameter(ParamId id) {
     const ParameterSpec& spec = model_.params().spec(id);
     if (const TensorEntry* entry = Find(spec.name)) return Fill(id, *entry);
     if (Weight* owner = FactoredOwner(factored_, spec.name)) {
-      return ReadEffective(context, *owner, id);
+      return ReadEffective(*owner, id);
     }
     if (spec.name.find("entropy_threshold") != std::string::npos) return absl::OkStatus();
     return absl::NotFoundError(absl::StrCat(file_.path(), ": tensor ", spec.name,
@@ -160,7 +160,7 @@ class WeightReader {
   }
 
   // `<name>_v` is declared before `<name>_g`: the effective matrix sets both when v's turn comes.
-  absl::Status ReadEffective(Context& context, Weight& weight, ParamId id) {
+  absl::Status ReadEffective(Weight& weight, ParamId id) {
     const TensorEntry* entry = Find(weight.name());
     if (entry == nullptr) {
       return absl::NotFoundError(absl::StrCat(file_.path(), ": neither ", weight.name(), " nor ",
@@ -168,7 +168,7 @@ class WeightReader {
     }
     if (model_.params().spec(id).name == weight.name() + "_g") return absl::OkStatus();
     ASSIGN_OR_RETURN(const std::vector<float> values, ShardOf(id, *entry));
-    weight.SetEffective(context, model_.params(), values.data());
+    weight.SetEffective(model_.params(), values.data());
     return absl::OkStatus();
   }
 
@@ -313,17 +313,27 @@ absl::StatusOr<ModelConfig> ReadModelFolderConfig(FileSystem& fs, const std::str
   return ParseHfConfig(json, path);
 }
 
-absl::Status ReadModelFolderWeights(FileSystem& fs, const std::string& folder, Context& context,
-                                    uint64_t seed, Model& model) {
+namespace {
+
+absl::Status ReadWeights(FileSystem& fs, const std::string& folder, Model& model) {
   const absl::StatusOr<SafetensorsFile> file =
       SafetensorsFile::Open(fs, JoinPath(folder, kWeightsName));
   // A damaged model is bad input: unlike a damaged checkpoint it has no older one to fall back to.
   if (absl::IsDataLoss(file.status())) return absl::InvalidArgumentError(file.status().message());
   RETURN_IF_ERROR(file.status());
+  return WeightReader(*file, model).Read();
+}
+
+}  // namespace
+
+absl::Status ReadModelFolderWeights(FileSystem& fs, const std::string& folder, Context& context,
+                                    uint64_t seed, Model& model, const AgreeOnStatus& agree) {
   // What the file need not hold starts fresh: thresholds, u of a spectral norm.
   model.transformer().Initialize(context, seed);
-  RETURN_IF_ERROR(WeightReader(*file, model).Read(context));
-  model.transformer().SettlePowerIterations(context);
+  absl::Status read = ReadWeights(fs, folder, model);
+  if (agree) read = agree(read);
+  RETURN_IF_ERROR(read);
+  model.transformer().SettleFactors(context);
   model.params().RefreshCompute(context);
   return absl::OkStatus();
 }

@@ -2,6 +2,7 @@
 #ifndef ENTRAIN_LAUNCHER_MODEL_FILES_H_
 #define ENTRAIN_LAUNCHER_MODEL_FILES_H_
 
+#include <functional>
 #include <string>
 
 #include "model/model.h"
@@ -15,9 +16,11 @@ absl::StatusOr<ModelConfig> ReadModelFolderConfig(FileSystem& fs, const std::str
 // Fills an allocated model from the folder's model.safetensors (F32, BF16 or F16; names with or without "transformer.").
 // A weight-normalised matrix may come as its factors or as the effective matrix. Refused, by name: a tensor that is
 // missing, of another shape, of an unknown name, or a switched-off bias that is not zero. Thresholds may be missing: they
-// start at their initial value.
+// start at their initial value. Where tp ranks share the model each reads its part; `agree`, which makes the ranks' statuses
+// one, comes before what they compute together.
+using AgreeOnStatus = std::function<absl::Status(const absl::Status& mine)>;
 absl::Status ReadModelFolderWeights(FileSystem& fs, const std::string& folder, Context& context,
-                                    uint64_t seed, Model& model);
+                                    uint64_t seed, Model& model, const AgreeOnStatus& agree = {});
 
 struct ExportOptions {
   DType dtype = DType::kF32;  // or kBf16

@@ -123,8 +123,9 @@ absl::Status TrainRun::LoadValues() {
   if (last_commit_) {
     RETURN_IF_ERROR(Restore(last_commit_->path));
   } else if (!config_.init_from.empty()) {
-    RETURN_IF_ERROR(
-        ReadModelFolderWeights(fs_, config_.init_from, *context_, config_.train.seed, *model_));
+    RETURN_IF_ERROR(ReadModelFolderWeights(
+        fs_, config_.init_from, *context_, config_.train.seed, *model_,
+        [&](const absl::Status& mine) { return mesh_.world().Agree(mine, "reading weights"); }));
   } else {
     model_->transformer().Initialize(*context_, config_.train.seed);
   }

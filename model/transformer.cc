@@ -97,8 +97,8 @@ void Transformer::InitializeFactors(Context& context, uint64_t seed) {
   for (Weight* weight : factored_weights()) weight->InitializeFactors(context, params_, seed);
 }
 
-void Transformer::SettlePowerIterations(Context& context) {
-  for (Weight* weight : factored_weights()) weight->SettlePowerIteration(context, params_);
+void Transformer::SettleFactors(Context& context) {
+  for (Weight* weight : factored_weights()) weight->SettleFactors(context, params_);
 }
 
 void Transformer::BeginStep(Context& context, bool training) {

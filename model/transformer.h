@@ -67,8 +67,8 @@ class Transformer {
   void Initialize(Context& context, uint64_t seed);
   // After values of the parameters v were loaded, for what follows from them and from the seed alone.
   void InitializeFactors(Context& context, uint64_t seed);
-  // After all values were loaded, but for the power iterations' u, which no file of weights holds.
-  void SettlePowerIterations(Context& context);
+  // After values were read from a file, for the factors that no file need hold. Collective over tp.
+  void SettleFactors(Context& context);
 
   // Builds re-parameterised matrices. training: a step begins (carries the power iteration on).
   void BeginStep(Context& context, bool training);

@@ -105,7 +105,10 @@ void Weight::InitializeFactors(Context& context, const ParamSet& params, uint64_
   });
 }
 
-void Weight::SettlePowerIteration(Context& context, const ParamSet& params) {
+void Weight::SettleFactors(Context& context, const ParamSet& params) {
+  if (std::exchange(gain_is_stale_, false)) {
+    row_norms_.Norms(context, params.value(raw_), params.value(gain_));
+  }
   if (norm_ != WeightNorm::kSpectral) return;
   double sigma = 0.0;
   for (int i = 0; i < kMaxIterations; ++i) {
@@ -152,11 +155,9 @@ void Weight::CopyEffective(Context& context, const ParamSet& params, const Tenso
   }
 }
 
-void Weight::SetEffective(Context& context, const ParamSet& params, const float* matrix) {
+void Weight::SetEffective(const ParamSet& params, const float* matrix) {
   std::memcpy(params.value(raw_).raw(), matrix, static_cast<size_t>(in_ * out_) * sizeof(float));
-  if (norm_ == WeightNorm::kWeight) {
-    row_norms_.Norms(context, params.value(raw_), params.value(gain_));
-  }
+  gain_is_stale_ = norm_ == WeightNorm::kWeight;
 }
 
 }  // namespace entrain

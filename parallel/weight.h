@@ -45,9 +45,9 @@ class Weight {
   // g = ‖v‖ (so that W = v at first), u a random unit vector: a function of (seed, name, index). After the values of v are
   // there, and only for a fresh start.
   void InitializeFactors(Context& context, const ParamSet& params, uint64_t seed);
-  // Spectral norm: power iterations until σ grows no more. For values whose u is not known, as a file's: after one iteration
-  // from anywhere σ may be half of what it is.
-  void SettlePowerIteration(Context& context, const ParamSet& params);
+  // After values were read from a file: g of a matrix that came as its effective form; u, which no file holds, by power
+  // iterations until σ grows no more (after one iteration from anywhere σ may be half of what it is). Collective over tp.
+  void SettleFactors(Context& context, const ParamSet& params);
 
   // Builds the matrix from its factors. keep_power_iteration: the step of a training run, which carries u on; otherwise
   // (evaluation) the matrix is the one that the next training step would use, and u stays.
@@ -61,8 +61,8 @@ class Weight {
   TensorView gradient(const ParamSet& params) const { return params.gradient(raw_); }
   // The effective matrix in fp32 for an export: valid after BeginStep.
   void CopyEffective(Context& context, const ParamSet& params, const TensorView& out) const;
-  // From this rank's part of an effective matrix: v = W, g = ‖W‖; W̄ = W.
-  void SetEffective(Context& context, const ParamSet& params, const float* matrix);
+  // From this rank's part of an effective matrix: v = W, W̄ = W; SettleFactors, which must follow, sets g = ‖W‖.
+  void SetEffective(const ParamSet& params, const float* matrix);
 
   const std::string& name() const { return name_; }
   WeightNorm norm() const { return norm_; }
@@ -81,6 +81,7 @@ class Weight {
   ShardSpec u_shard_;
   ParamId raw_;   // W, v or W̄
   ParamId gain_;  // g
+  bool gain_is_stale_ = false;
   TensorView effective_;
   TensorView norms_;
   TensorView u_;       // state
