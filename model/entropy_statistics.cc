@@ -9,7 +9,9 @@
 namespace entrain {
 
 double MaxCausalMeanEntropy(int64_t positions) {
-  return std::lgamma(static_cast<double>(positions) + 1.0) / static_cast<double>(positions);
+  // Not std::lgamma: it writes the process's signgam, and ranks may be threads of one process.
+  int sign = 0;
+  return lgamma_r(static_cast<double>(positions) + 1.0, &sign) / static_cast<double>(positions);
 }
 
 std::vector<double> LayerMeans(const HeadTable& table) {
