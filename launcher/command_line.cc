@@ -82,6 +82,14 @@ CLI::Validator NotEmpty() {
                   [](const std::string& text) { return !text.empty(); });
 }
 
+std::string DescribeParseError(const CLI::ParseError& error) {
+  const absl::string_view text = error.what();
+  const size_t flag = text.find(" was given a disallowed flag override");
+  return flag == absl::string_view::npos
+             ? std::string(text)
+             : absl::StrCat("--", text.substr(0, flag), " takes no value");
+}
+
 std::string CommandTitle(const CLI::App& app) {
   const std::vector<CLI::App*> parsed = app.get_subcommands();
   return parsed.empty() ? "entrain" : absl::StrCat("entrain ", parsed.front()->get_name());

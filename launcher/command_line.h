@@ -23,6 +23,9 @@ CLI::Validator NotEmpty();
 // word was known and the error is another one.
 std::optional<std::string> DescribeUnknownWord(const CLI::App& app);
 
+// What CLI11 says of an error, less its own terms.
+std::string DescribeParseError(const CLI::ParseError& error);
+
 // The command whose help tells more: "entrain eval", or "entrain" when none was named.
 std::string CommandTitle(const CLI::App& app);
 

@@ -23,7 +23,8 @@ int ReportUsage(const CLI::App& app, const CLI::ParseError& error) {
     } else if (const auto unknown = DescribeUnknownWord(app)) {
       std::fprintf(stderr, "entrain: %s\n", unknown->c_str());
     } else {
-      std::fprintf(stderr, "entrain: %s; see %s --help\n", error.what(), CommandTitle(app).c_str());
+      std::fprintf(stderr, "entrain: %s; see %s --help\n", DescribeParseError(error).c_str(),
+                   CommandTitle(app).c_str());
     }
   }
   return fine ? 0 : static_cast<int>(ExitCode::kUsage);
@@ -35,6 +36,7 @@ int Main(int argc, char** argv) {
       "attention's entropy");
   app.set_version_flag("--version", std::string("entrain ") + ENTRAIN_VERSION);
   app.require_subcommand(1);
+  app.option_defaults()->disable_flag_override();  // a flag takes no value: --json=no is refused
   SelectedCommand selected;
   AddTrainCommand(app, &selected);
   AddEvalCommand(app, &selected);

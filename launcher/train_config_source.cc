@@ -4,6 +4,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "runtime/base/nearest_name.h"
 
 namespace entrain {
@@ -163,7 +164,8 @@ absl::Status ReadTomlText(const std::string& text, const std::string& source,
 }
 
 absl::Status ReadOverride(const std::string& text, std::vector<Assignment>* assignments) {
-  const std::string where = "--set " + text;
+  // A message is one line, whatever was typed.
+  const std::string where = "--set " + absl::StrReplaceAll(text, {{"\n", "\\n"}, {"\r", "\\r"}});
   const size_t equals = text.find('=');
   if (equals == std::string::npos) {
     return Refuse(where, "must be section.key=value, as in train.steps=100");

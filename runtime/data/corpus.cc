@@ -19,6 +19,12 @@ std::string WithoutTrailingSlashes(std::string path) {
   return path;
 }
 
+// ".", "..", "/": a folder that cannot be renamed under this name.
+bool HasOwnName(const std::string& path) {
+  const std::string name = path.substr(path.rfind('/') + 1);
+  return !name.empty() && name != "." && name != "..";
+}
+
 bool IsOwnFile(const DirEntry& entry) {
   const std::string& name = entry.name;
   return !entry.is_directory &&
@@ -68,6 +74,12 @@ absl::Status CorpusFolder::CheckFree(bool overwrite) const {
 }
 
 absl::Status CorpusFolder::Begin(bool overwrite) {
+  if (!HasOwnName(path_)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("output '", path_,
+                     "' must be named, since it is renamed when it is complete; give the "
+                     "name of a folder to be made"));
+  }
   if (path_.ends_with(".tmp")) {
     return absl::InvalidArgumentError(
         absl::StrCat("output '", path_, "' ends in .tmp, and such names are never read"));

@@ -1,89 +1,20 @@
 // What a user can do wrong, through the real program: the exit code, and a message that says what, where, what is allowed
 // and what to do. One line on standard error, nothing lost.
+#include "tests/support/bad_input.h"
+
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "parallel/checkpoint.h"
+#include "absl/strings/str_cat.h"
 #include "runtime/io/manifest.h"
 #include "tests/support/model_file_edit.h"
-#include "tests/support/run_config.h"
-#include "tests/support/subprocess.h"
-#include "tests/support/temporary_folder.h"
-#include "tests/support/variants.h"
 
 namespace entrain {
 namespace {
-
-constexpr int kUsage = 2;
-constexpr int kBadConfig = 78;
-constexpr int kFailed = 1;
-
-ModelConfig SmallEreg() {
-  for (const Variant& variant : Variants()) {
-    if (variant.name == "ereg") return variant.config;
-  }
-  return {};
-}
-
-std::string ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-void WriteFile(const std::string& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
-}
-
-class BadInputTest : public ::testing::Test {
- protected:
-  BadInputTest() {
-    config_ = SmallRun(folder(), SmallEreg());
-    config_.train.steps = 4;
-    config_.checkpoint.every = 2;
-    path_ = WriteConfig(folder(), "train.toml", config_);
-  }
-
-  const std::string& folder() const { return folder_.path(); }
-  std::string run() const { return config_.run.dir; }
-  std::string checkpoint() const { return run() + "/checkpoints/" + CheckpointName(4); }
-
-  void TrainOnce() {
-    const ProcessResult result = RunEntrain({"train", "--config", path_});
-    ASSERT_EQ(result.code, 0) << result.error;
-  }
-
-  static void Expect(const ProcessResult& result, int code, const std::vector<std::string>& parts) {
-    EXPECT_EQ(result.code, code) << result.error << result.output;
-    for (const std::string& part : parts) {
-      EXPECT_NE(result.error.find(part), std::string::npos)
-          << "missing: " << part << "\nin: " << result.error;
-    }
-    EXPECT_TRUE(result.error.starts_with("entrain: ")) << result.error;
-    EXPECT_EQ(std::count(result.error.begin(), result.error.end(), '\n'), 1) << result.error;
-  }
-
-  ProcessResult Train(const std::vector<std::string>& more) const {
-    std::vector<std::string> arguments = {"train", "--config", path_};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return RunEntrain(arguments);
-  }
-  ProcessResult Set(const std::string& override_text) const {
-    return Train({"--set", override_text});
-  }
-  ProcessResult Eval(const std::string& model, const std::string& tokens) const {
-    return RunEntrain({"eval", "--model", model, "--tokens", tokens});
-  }
-
-  TemporaryFolder folder_;
-  TrainConfig config_;
-  std::string path_;
-};
 
 // ---- the command line ----
 
@@ -133,6 +64,23 @@ TEST_F(BadInputTest, OptionsOutOfRange) {
          kUsage, {"--validation-fraction", "'nan' must be a number from 0 to 1"});
   Expect(RunEntrain({"tokenize", "--input", "i", "--output", ""}), kUsage,
          {"--output", "a path that is not empty"});
+}
+
+TEST_F(BadInputTest, AFlagWithAValue) {
+  Expect(RunEntrain({"eval", "--model", "m", "--tokens", "t", "--json=5"}), kUsage,
+         {"--json takes no value", "entrain eval --help"});
+  Expect(Train({"--dry-run=false"}), kUsage, {"--dry-run takes no value"});
+}
+
+TEST_F(BadInputTest, AnOverrideOfTwoLines) {
+  Expect(Set("train.steps=4\ntrain.seed=1"), kBadConfig, {"train.steps=4\\ntrain.seed=1"});
+}
+
+TEST_F(BadInputTest, OutputWithoutAName) {
+  for (const char* output : {".", "..", "/"}) {
+    Expect(RunEntrain({"tokenize", "--input", path_, "--output", output}), kBadConfig,
+           {absl::StrCat("output '", output, "' must be named")});
+  }
 }
 
 TEST_F(BadInputTest, AnOptionBeforeItsCommand) {
@@ -255,33 +203,6 @@ TEST_F(BadInputTest, AMisspeltTokenizer) {
 }
 
 // ---- meshes ----
-
-TEST_F(BadInputTest, HeadsThatDoNotDivideOverTp) {
-  Expect(Train({"--dry-run", "--ranks", "3", "--set", "parallel.tp=3"}), kBadConfig,
-         {"--set parallel.tp=3: [parallel] tp = 3: must divide heads = 2"});
-}
-
-TEST_F(BadInputTest, RowsThatDoNotDivideOverTp) {
-  Expect(Train({"--dry-run", "--ranks", "2", "--set", "parallel.tp=2", "--set",
-                "train.micro_batch=1"}),
-         kBadConfig,
-         {"parallel.tp = 2: must divide the rows of a micro-step, 13 = 1 sequences x "
-          "model.context 13"});
-}
-
-TEST_F(BadInputTest, RanksThatAreNoMultipleOfTp) {
-  Expect(Train({"--dry-run", "--ranks", "3", "--set", "parallel.tp=2"}), kBadConfig,
-         {"world 3 from --ranks 3 is not a multiple of tp 2 from parallel.tp = 2"});
-}
-
-TEST_F(BadInputTest, RanksWithoutADryRun) {
-  Expect(Train({"--ranks", "2"}), kBadConfig, {"--ranks 2 plans a mesh and needs --dry-run"});
-}
-
-TEST_F(BadInputTest, SequenceParallelWithoutTp) {
-  Expect(Set("parallel.sequence_parallel=true"), kBadConfig,
-         {"[parallel] sequence_parallel = true", "needs tp > 1"});
-}
 
 TEST_F(BadInputTest, MegatronIndexWithoutItsBin) {
   WriteFile(folder() + "/alone.idx", "MMIDIDX");
