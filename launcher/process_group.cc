@@ -90,7 +90,7 @@ absl::StatusOr<ProcessGroup> JoinProcessGroup() {
   RETURN_IF_ERROR(CheckSlurm(ProcessEnvironment(), size));
   group.place = mpi.place;
   group.backend = absl::StrCat("mpi (", mpi.library, ")");
-  group.world = MakeHostCommunicator(std::move(mpi.transport));
+  group.world = MakeHostCommunicator(std::move(mpi.transport), {.monitor_peers = true});
   return group;
 }
 

@@ -1,8 +1,10 @@
 #include "parallel/gradient_buckets.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "parallel/owned_ranges.h"
 #include "runtime/base/check.h"
 #include "runtime/kernels/cast.h"
@@ -65,9 +67,10 @@ void GradientBuckets::Begin(Context& context, Bucket& bucket) {
     travels = Wire(bucket.range);
     Cast(context, Gradient(bucket.range), travels);
   }
-  bucket.pending = owned_.empty() ? dp_.StartAllReduce(travels, ReduceOp::kSum, "gradient bucket")
-                                  : dp_.StartReduceScatter(travels, OwnedWithin(bucket.range),
-                                                           "gradient bucket");
+  const std::string what = absl::StrCat("gradient bucket ", &bucket - buckets_.data());
+  bucket.pending = owned_.empty()
+                       ? dp_.StartAllReduce(travels, ReduceOp::kSum, what)
+                       : dp_.StartReduceScatter(travels, OwnedWithin(bucket.range), what);
 }
 
 std::vector<ElementRange> GradientBuckets::OwnedWithin(const ElementRange& bucket) const {

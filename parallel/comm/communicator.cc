@@ -106,4 +106,14 @@ absl::Status Communicator::Agree(const absl::Status& mine, std::string_view what
   return {code, absl::StrCat(message, " (rank ", from, ")")};
 }
 
+std::string RanksText(const std::vector<int>& ranks) {
+  constexpr size_t kShown = 8;
+  std::string text = ranks.size() == 1 ? "rank " : "ranks ";
+  for (size_t i = 0; i < std::min(ranks.size(), kShown); ++i) {
+    absl::StrAppend(&text, i == 0 ? "" : ", ", ranks[i]);
+  }
+  if (ranks.size() > kShown) absl::StrAppend(&text, " and ", ranks.size() - kShown, " more");
+  return text;
+}
+
 }  // namespace entrain

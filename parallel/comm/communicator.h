@@ -7,8 +7,8 @@
 //   - A sum is made in rank order, ((x₀ + x₁) + x₂) + …, for every element, whatever the sizes of messages: the same inputs
 //     give the same bits, and all ranks get the same bits. bf16 is summed in fp32 and rounded once.
 //   - `what` names the operation in messages ("gradient bucket 3"); it must outlive the call.
-//   - There is no error to return. When a peer does not come within the time-out, or the transport fails, the process
-//     says which operation it was and which ranks are missing, and ends (comm_failure.h): ranks that went on with
+//   - There is no error to return. When a peer does not come within the time-outs, or the transport fails, the process
+//     says which operation it was and which ranks are missing, and ends (rank_failure.h): ranks that went on with
 //     different data would be worse, and after a lost peer no collective can succeed.
 #ifndef ENTRAIN_PARALLEL_COMM_COMMUNICATOR_H_
 #define ENTRAIN_PARALLEL_COMM_COMMUNICATOR_H_
@@ -39,8 +39,23 @@ std::vector<ElementRange> EvenRanges(int64_t count, int parts, int64_t alignment
 
 // What a rank's collectives took since it began, in those that were waited for.
 struct CollectiveTime {
-  double exposed_seconds = 0.0;    // in Wait
-  double under_way_seconds = 0.0;  // from Start to the result, summed over collectives, also where they overlap
+  double exposed_seconds = 0.0;  // in Wait
+  double under_way_seconds =
+      0.0;  // from Start to the result, summed over collectives, also where they overlap
+};
+
+// After how long a rank gives up, says so and ends. Seconds; 0: never.
+struct CommTimeouts {
+  // A wait in which no message comes, although the peer's process lives: it hangs, or computes for longer than this.
+  double wait_seconds = 600.0;
+  // A peer's process gives no sign of life: it is stopped, or gone with its host.
+  double silence_seconds = 10.0;
+};
+
+// What a rank did last with others.
+struct WorldOperation {
+  std::string name;          // "gradient bucket 3 over dp"; "" when there was none
+  std::vector<int> awaited;  // ranks of the world whose messages it waits for; none: it is done
 };
 
 // A collective under way. Wait before it is destroyed.
@@ -92,6 +107,12 @@ class Communicator {
   // Of this communicator's own collectives.
   virtual CollectiveTime collective_time() const = 0;
 
+  // Of all communicators of this world, on this rank.
+  virtual void SetTimeouts(const CommTimeouts& timeouts) = 0;
+  // The oldest operation under way, or else the one that was begun last, on any communicator of this world. Any thread may
+  // ask, also when others hang.
+  virtual WorldOperation LastOperation() const = 0;
+
   // A communicator of the ranks that give the same color, ordered by key and then by rank. Collective.
   virtual std::unique_ptr<Communicator> Split(int color, int key, const std::string& name) = 0;
 
@@ -118,6 +139,9 @@ class Communicator {
   // message ends with the rank that it came from, unless there is one rank only.
   absl::Status Agree(const absl::Status& mine, std::string_view what);
 };
+
+// "rank 3", "ranks 1, 2": at most eight of them.
+std::string RanksText(const std::vector<int>& ranks);
 
 }  // namespace entrain
 

@@ -17,9 +17,10 @@
 namespace entrain {
 
 struct HostCommunicatorOptions {
-  // A wait in which nothing arrives for so long ends the process.
-  double timeout_seconds = 600.0;
-  // A thread of its own polls operations under way every so many microseconds; 0: no thread.
+  CommTimeouts timeouts;
+  // Exchange beats with the ranks beside this one (peer_monitor.h), for timeouts.silence_seconds. All ranks alike.
+  bool monitor_peers = false;
+  // The engine's thread polls operations under way every so many microseconds; 0: no thread.
   int progress_microseconds = 0;
 };
 

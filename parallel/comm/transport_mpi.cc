@@ -6,7 +6,7 @@
 #include <unordered_map>
 
 #include "absl/strings/str_cat.h"
-#include "parallel/comm/comm_failure.h"
+#include "parallel/comm/rank_failure.h"
 #include "runtime/base/check.h"
 
 namespace entrain {
@@ -93,8 +93,8 @@ class MpiTransport final : public Transport {
     char text[MPI_MAX_ERROR_STRING];
     int length = 0;
     MPI_Error_string(code, text, &length);
-    FailCommunication(Describe(), absl::StrCat("MPI cannot ", action, " ", peer, ": ",
-                                               std::string(text, static_cast<size_t>(length))));
+    FailRank(Describe(), absl::StrCat("MPI cannot ", action, " ", peer, ": ",
+                                      std::string(text, static_cast<size_t>(length))));
   }
 
   std::string host_;

@@ -41,25 +41,24 @@ TEST(StepClockTest, ChargesEachSectionAndWaitingApart) {
 
 // Under way while this rank computes: hidden.
 TEST(StepClockTest, WhatIsUnderWayDuringComputingIsHidden) {
-  OnLocalRanks(
-      2,
-      [](std::unique_ptr<Communicator> world) {
-        const Mesh mesh(std::move(world), {.dp = 2});
-        mesh.dp().Barrier("start");
-        StepClock clock(mesh);
-        clock.Enter(&StepTimes::backward);
-        float value = 1.0F;
-        if (mesh.dp().rank() == 1) Sleep(40);
-        PendingCollective sum =
-            mesh.dp().StartAllReduce({&value, DType::kF32, {1}}, ReduceOp::kSum, "sum");
-        if (mesh.dp().rank() == 0) Sleep(80);
-        sum.Wait();
-        const StepTimes times = clock.Take();
-        if (mesh.dp().rank() != 0) return;
-        EXPECT_GE(times.communication_hidden, 0.02);
-        EXPECT_GE(times.backward, 0.07);
-      },
-      /*progress_microseconds=*/100);
+  OnLocalRanks(2,
+               [](std::unique_ptr<Communicator> world) {
+                 const Mesh mesh(std::move(world), {.dp = 2});
+                 mesh.dp().Barrier("start");
+                 StepClock clock(mesh);
+                 clock.Enter(&StepTimes::backward);
+                 float value = 1.0F;
+                 if (mesh.dp().rank() == 1) Sleep(40);
+                 PendingCollective sum =
+                     mesh.dp().StartAllReduce({&value, DType::kF32, {1}}, ReduceOp::kSum, "sum");
+                 if (mesh.dp().rank() == 0) Sleep(80);
+                 sum.Wait();
+                 const StepTimes times = clock.Take();
+                 if (mesh.dp().rank() != 0) return;
+                 EXPECT_GE(times.communication_hidden, 0.02);
+                 EXPECT_GE(times.backward, 0.07);
+               },
+               {.progress_microseconds = 100});
 }
 
 TEST(StepTimesTest, SharesAreOfWhatIsDisjoint) {

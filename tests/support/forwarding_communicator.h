@@ -36,6 +36,8 @@ class ForwardingCommunicator : public Communicator {
   }
   void Poll() override { inner_->Poll(); }
   CollectiveTime collective_time() const override { return inner_->collective_time(); }
+  void SetTimeouts(const CommTimeouts& timeouts) override { inner_->SetTimeouts(timeouts); }
+  WorldOperation LastOperation() const override { return inner_->LastOperation(); }
   std::unique_ptr<Communicator> Split(int color, int key, const std::string& name) override {
     return Wrap(inner_->Split(color, key, name));
   }

@@ -16,13 +16,12 @@ namespace entrain {
 // Runs body(world) on `ranks` threads, each with its own communicator; returns when all have.
 inline void OnLocalRanks(int ranks,
                          const std::function<void(std::unique_ptr<Communicator> world)>& body,
-                         int progress_microseconds = 0) {
+                         const HostCommunicatorOptions& options = {}) {
   auto transports = MakeLocalTransports(ranks);
   std::vector<std::thread> threads;
   for (int r = 0; r < ranks; ++r) {
     threads.emplace_back([&, r] {
-      body(MakeHostCommunicator(std::move(transports[static_cast<size_t>(r)]),
-                                {.progress_microseconds = progress_microseconds}));
+      body(MakeHostCommunicator(std::move(transports[static_cast<size_t>(r)]), options));
     });
   }
   for (std::thread& thread : threads) thread.join();
@@ -30,9 +29,9 @@ inline void OnLocalRanks(int ranks,
 
 // The same for a body that does not keep its communicator.
 inline void RunLocalRanks(int ranks, const std::function<void(Communicator& world)>& body,
-                          int progress_microseconds = 0) {
+                          const HostCommunicatorOptions& options = {}) {
   OnLocalRanks(
-      ranks, [&](std::unique_ptr<Communicator> world) { body(*world); }, progress_microseconds);
+      ranks, [&](std::unique_ptr<Communicator> world) { body(*world); }, options);
 }
 
 }  // namespace entrain

@@ -36,7 +36,8 @@ int Run(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", mpi.status().ToString().c_str());
     return 1;
   }
-  world = MakeHostCommunicator(std::move(mpi->transport), {.timeout_seconds = 120.0});
+  world = MakeHostCommunicator(std::move(mpi->transport),
+                               {.timeouts = {.wait_seconds = 120.0}, .monitor_peers = true});
   if (world->size() != expected) {
     std::fprintf(stderr, "a world of %d, wanted --ranks=%d: run it under mpirun -n N\n",
                  world->size(), expected);

@@ -22,7 +22,11 @@ class LocalContractTest : public ::testing::TestWithParam<std::tuple<ContractChe
 TEST_P(LocalContractTest, Holds) { RunLocalRanks(size(), check().second); }
 
 TEST_P(LocalContractTest, HoldsWithAProgressThread) {
-  RunLocalRanks(size(), check().second, /*progress_microseconds=*/50);
+  RunLocalRanks(size(), check().second, {.progress_microseconds = 50});
+}
+
+TEST_P(LocalContractTest, HoldsWhileRanksMonitorEachOther) {
+  RunLocalRanks(size(), check().second, {.monitor_peers = true});
 }
 
 INSTANTIATE_TEST_SUITE_P(All, LocalContractTest,
@@ -74,14 +78,61 @@ TEST(CommDeathTest, ARankThatDoesNotComeIsNamed) {
         for (const int r : {0, 2, 3}) {
           threads.emplace_back([&, r] {
             const auto world = MakeHostCommunicator(std::move(transports[static_cast<size_t>(r)]),
-                                                    {.timeout_seconds = 0.2});
+                                                    {.timeouts = {.wait_seconds = 0.2}});
             world->Barrier("end of step 7");
           });
         }
         for (std::thread& thread : threads) thread.join();
       },
       ::testing::ExitedWithCode(1),
-      "rank 0 of 4 .*end of step 7 over world: nothing came from rank 1 of world for 0.2 s");
+      "rank 0 of 4 .*end of step 7 over world: nothing came from rank 1 for 0.2 s");
+}
+
+// Its process is there no more: nobody beats.
+TEST(CommDeathTest, ASilentRankIsNamedWhileOthersCompute) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(
+      {
+        auto transports = MakeLocalTransports(2);
+        const auto world =
+            MakeHostCommunicator(std::move(transports[1]),
+                                 {.timeouts = {.silence_seconds = 2.5}, .monitor_peers = true});
+        std::this_thread::sleep_for(std::chrono::seconds(60));
+      },
+      ::testing::ExitedWithCode(1), "rank 1 of 2 .*: rank 0 has given no sign of life for [34] s");
+}
+
+// One computes and calls nothing for longer than the time-out; the other waits for it.
+TEST(PeerMonitorTest, ARankThatComputesIsAlive) {
+  auto transports = MakeLocalTransports(2);
+  std::vector<std::thread> threads;
+  for (const size_t r : {0, 1}) {
+    threads.emplace_back([&, r] {
+      const auto world = MakeHostCommunicator(
+          std::move(transports[r]), {.timeouts = {.silence_seconds = 2.5}, .monitor_peers = true});
+      if (r == 1) std::this_thread::sleep_for(std::chrono::seconds(4));
+      world->Barrier("meeting");
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+TEST(LastOperationTest, NamesTheOldestUnderWayAndWhomItWaitsFor) {
+  auto transports = MakeLocalTransports(2);
+  const auto a = MakeHostCommunicator(std::move(transports[0]));
+  const auto b = MakeHostCommunicator(std::move(transports[1]));
+  EXPECT_EQ(a->LastOperation().name, "");
+  std::vector<float> x(10, 1.0F);
+  std::vector<float> y(10, 2.0F);
+  PendingCollective in_a = a->StartAllReduce({x.data(), DType::kF32, {10}}, ReduceOp::kSum, "sum");
+  EXPECT_EQ(a->LastOperation().name, "sum over world");
+  EXPECT_EQ(a->LastOperation().awaited, std::vector<int>{1});
+  PendingCollective in_b = b->StartAllReduce({y.data(), DType::kF32, {10}}, ReduceOp::kSum, "sum");
+  std::thread other([&] { in_b.Wait(); });
+  in_a.Wait();
+  other.join();
+  EXPECT_EQ(a->LastOperation().name, "sum over world");
+  EXPECT_TRUE(a->LastOperation().awaited.empty());
 }
 
 }  // namespace
