@@ -13,10 +13,16 @@
 #include "launcher/command_line.h"
 #include "launcher/commands.h"
 #include "launcher/exit_status.h"
+#include "launcher/heartbeat.h"
+#include "launcher/host_name.h"
 #include "launcher/process_group.h"
 #include "launcher/run_lock.h"
+#include "launcher/run_requests.h"
+#include "launcher/same_everywhere.h"
 #include "launcher/standard_output.h"
 #include "launcher/train_run.h"
+#include "launcher/watchdog.h"
+#include "parallel/comm/rank_failure.h"
 
 namespace entrain {
 namespace {
@@ -26,9 +32,18 @@ struct TrainOptions {
   std::vector<std::string> overrides;
   std::string resume = "auto";
   int64_t ranks = 0;  // of a dry run's mesh; 0: those that there are
+  int64_t stop_at = 0;
   TrainRunOptions run;
   bool help_config = false;
 };
+
+Verdict VerdictOf(const RunStatus& status, ExitCode code, const std::string& reason) {
+  return {.code = code,
+          .reason = reason,
+          .step = status.step,
+          .last_commit = status.last_commit,
+          .checkpoint = status.checkpoint};
+}
 
 absl::Status Leave(FileSystem& fs, const std::string& run_dir, const Verdict& verdict) {
   RETURN_IF_ERROR(WriteVerdict(fs, run_dir, verdict));
@@ -88,12 +103,96 @@ absl::Status LockRun(FileSystem& fs, const std::string& dir, const Mesh& mesh,
   return mesh.world().Agree(status, "locking the run");
 }
 
+// What every rank must have been started with.
+std::string StartedWith(const TrainConfig& config, const TrainOptions& options) {
+  return absl::StrCat(ToToml(config), "\n[command line]\n--resume ", options.resume, "\n--stop-at ",
+                      options.stop_at, "\n--dry-run ", options.run.dry_run,
+                      "\n\n[program]\nversion ", ENTRAIN_VERSION, "\n");
+}
+
+RunRequestOptions RequestsOf(const TrainConfig& config, const TrainOptions& options, bool first) {
+  return {.run_dir = config.run.dir,
+          .watches_files = first,
+          .stop_at = options.stop_at,
+          .exit_after_minutes = config.run.exit_after_minutes,
+          .exit_margin_seconds = config.run.exit_margin_seconds,
+          .job_end = SlurmJobEnd(ProcessEnvironment()("SLURM_JOB_END_TIME"))};
+}
+
+WatchdogOptions WatchdogOf(FileSystem& fs, const TrainConfig& config, const Mesh& mesh,
+                           const RunRequests& requests) {
+  const Communicator& world = mesh.world();
+  return {.rank = absl::StrCat(world.rank(), " of ", world.size(), " on ", HostName()),
+          .rank_number = world.rank(),
+          .startup_minutes = config.run.startup_timeout_minutes,
+          .step_minutes = config.run.step_timeout_minutes,
+          .save_minutes = config.run.save_timeout_minutes,
+          .last_operation = [&world] { return world.LastOperation(); },
+          .received_signal = [&requests] { return requests.received_signal(); },
+          .is_told =
+              [&fs, verdict = VerdictPath(config.run.dir)] {
+                const absl::StatusOr<bool> exists = fs.Exists(verdict);
+                return exists.ok() && *exists;
+              }};
+}
+
+// While it lives, a rank that fails alone leaves a verdict.
+class VerdictOnFailure {
+ public:
+  VerdictOnFailure(FileSystem& fs, const std::string& dir, const Watchdog& watchdog) {
+    SetFailureHook([&fs, dir, &watchdog](const std::string& message) {
+      WriteVerdict(fs, dir, VerdictOf(watchdog.status(), ExitCode::kFailed, message)).IgnoreError();
+    });
+  }
+  ~VerdictOnFailure() { SetFailureHook({}); }
+  VerdictOnFailure(const VerdictOnFailure&) = delete;
+  VerdictOnFailure& operator=(const VerdictOnFailure&) = delete;
+};
+
+// From the lock to the verdict. Every rank returns the same status.
+absl::Status RunToVerdict(FileSystem& fs, const TrainConfig& config, const TrainOptions& options,
+                          const Mesh& mesh) {
+  const std::string& dir = config.run.dir;
+  std::optional<RunLock> lock;
+  RETURN_IF_ERROR(LockRun(fs, dir, mesh, &lock));
+  RunRequests requests(fs, RequestsOf(config, options, mesh.is_first()));
+  Watchdog watchdog(WatchdogOf(fs, config, mesh, requests));
+  const VerdictOnFailure verdict_on_failure(fs, dir, watchdog);
+  std::optional<Heartbeat> heartbeat;
+  if (mesh.is_first()) heartbeat.emplace(fs, dir, config.train.steps, watchdog);
+
+  TrainRun run(fs, config, options.run, mesh, {&requests, &watchdog});
+  absl::Status status = run.SetUp();
+  if (status.ok()) {
+    const absl::StatusOr<Verdict> verdict = run.Run();
+    watchdog.Enter(RunPhase::kEnd);
+    if (verdict.ok()) {
+      return mesh.world().Agree(mesh.is_first() ? Leave(fs, dir, *verdict) : absl::OkStatus(),
+                                "writing the verdict");
+    }
+    status = verdict.status();
+  }
+  // The error itself matters more than a verdict that could not be written.
+  if (mesh.is_first()) {
+    WriteVerdict(fs, dir,
+                 VerdictOf(watchdog.status(), ExitCodeOf(status), std::string(status.message())))
+        .IgnoreError();
+  }
+  return status;
+}
+
 // Every rank returns the same status. `made`: the mesh, which the caller ends.
 absl::Status TrainInGroup(TrainOptions options, ProcessGroup& group, std::optional<Mesh>* made) {
   FileSystem& fs = FileSystem::Posix();
   ASSIGN_OR_RETURN(options.run.resume, ParseResumePolicy(options.resume));
   const absl::StatusOr<TrainConfig> config = LoadTrainConfig(options.config, options.overrides);
   RETURN_IF_ERROR(group.world->Agree(config.status(), "reading the configuration"));
+  RETURN_IF_ERROR(CheckSameEverywhere(*group.world, StartedWith(*config, options),
+                                      "the configuration",
+                                      "start all ranks with the same configuration and options"));
+  const ParallelSection& p = config->parallel;
+  group.world->SetTimeouts(
+      {.wait_seconds = p.wait_timeout_seconds, .silence_seconds = p.peer_timeout_seconds});
   MeshShape shape;
   if (options.ranks > 0) {
     const SourcedSize planned{options.ranks, absl::StrCat("--ranks ", options.ranks)};
@@ -108,28 +207,9 @@ absl::Status TrainInGroup(TrainOptions options, ProcessGroup& group, std::option
   options.run.threads = ThreadsOf(*config, group.place);
   options.run.launched = !group.launcher.name.empty();
   const Mesh& mesh = made->emplace(std::move(group.world), shape);
-
-  // A dry run leaves no trace: no folder, no lock, no verdict.
-  const std::string& dir = config->run.dir;
-  std::optional<RunLock> lock;
-  if (!options.run.dry_run) RETURN_IF_ERROR(LockRun(fs, dir, mesh, &lock));
-  TrainRun run(fs, *config, options.run, mesh);
-  absl::Status status = run.SetUp();
-  if (options.run.dry_run) return status;
-  if (status.ok()) {
-    const absl::StatusOr<Verdict> verdict = run.Run();
-    if (verdict.ok()) {
-      return mesh.world().Agree(mesh.is_first() ? Leave(fs, dir, *verdict) : absl::OkStatus(),
-                                "writing the verdict");
-    }
-    status = verdict.status();
-  }
-  // The error itself matters more than a verdict that could not be written.
-  if (mesh.is_first()) {
-    WriteVerdict(fs, dir, run.VerdictSoFar(ExitCodeOf(status), std::string(status.message())))
-        .IgnoreError();
-  }
-  return status;
+  if (!options.run.dry_run) return RunToVerdict(fs, *config, options, mesh);
+  // No trace: no folder, no lock, no verdict.
+  return TrainRun(fs, *config, options.run, mesh, {}).SetUp();
 }
 
 absl::Status RunTrain(const TrainOptions& options) {
@@ -181,7 +261,7 @@ void AddTrainCommand(CLI::App& app, SelectedCommand* selected) {
   command->add_flag("--dry-run", options->run.dry_run,
                     "Check configuration and data, print the memory it would take, and stop");
   command
-      ->add_option("--stop-at", options->run.stop_at,
+      ->add_option("--stop-at", options->stop_at,
                    "Save and leave (exit code 75) after this step; 0: run to the end")
       ->check(IntegerFrom(0))
       ->capture_default_str();

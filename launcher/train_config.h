@@ -26,7 +26,13 @@ inline constexpr EnumTable<Schedule, 3> kScheduleNames{{{{Schedule::kConstant, "
                                                          {Schedule::kCosine, "cosine"}}}};
 
 struct RunSection {
-  std::string dir;  // required
+  std::string dir;                     // required
+  double exit_after_minutes = 0.0;     // save and leave so long after the start; 0: never
+  double exit_margin_seconds = 120.0;  // before SLURM_JOB_END_TIME
+  // Deadlines of the watchdog; 0: none.
+  double startup_timeout_minutes = 60.0;
+  double step_timeout_minutes = 60.0;
+  double save_timeout_minutes = 60.0;
 };
 
 struct DataSection {
@@ -84,6 +90,9 @@ struct ParallelSection {
   Precision reduce_precision = Precision::kFp32;  // of gradients on the wire
   double bucket_mb = 25.0;
   CommBackend backend = CommBackend::kAuto;
+  // 0: never.
+  double peer_timeout_seconds = 10.0;
+  double wait_timeout_seconds = 600.0;
 };
 
 struct LoggingSection {

@@ -139,7 +139,17 @@ void AddModelKeys(Keys* keys) {
 void AddRunKeys(Keys* keys) {
   SectionKeys("run", &TrainConfig::run, keys)
       .AddRequired(StringKey("dir", &RunSection::dir,
-                             "folder of the run: checkpoints, metrics.jsonl, verdict.json"));
+                             "folder of the run: checkpoints, metrics.jsonl, verdict.json"))
+      .Add(NumberKey("exit_after_minutes", &RunSection::exit_after_minutes, {},
+                     "save and leave (exit code 75) so long after the start; 0: never"))
+      .Add(NumberKey("exit_margin_seconds", &RunSection::exit_margin_seconds, {},
+                     "in a Slurm job, leave so long before its end, and two steps and saves more"))
+      .Add(NumberKey("startup_timeout_minutes", &RunSection::startup_timeout_minutes, {},
+                     "the watchdog ends a rank whose start takes longer; 0: never"))
+      .Add(NumberKey("step_timeout_minutes", &RunSection::step_timeout_minutes, {},
+                     "the same of a step and the validation after it"))
+      .Add(NumberKey("save_timeout_minutes", &RunSection::save_timeout_minutes, {},
+                     "the same of a checkpoint"));
 }
 
 void AddDataKeys(Keys* keys) {
@@ -205,7 +215,12 @@ void AddIntervalKeys(Keys* keys) {
                    "of gradients between ranks; sums are fp32"))
       .Add(NumberKey("bucket_mb", &P::bucket_mb, kPositive,
                      "gradients reduced at a time, in units of 1e6 bytes"))
-      .Add(EnumKey("backend", &P::backend, kCommBackendNames, "of the communication"));
+      .Add(EnumKey("backend", &P::backend, kCommBackendNames, "of the communication"))
+      .Add(NumberKey("peer_timeout_seconds", &P::peer_timeout_seconds, {},
+                     "a rank whose process is silent for so long is taken for lost; 0: never, else "
+                     ">= 3"))
+      .Add(NumberKey("wait_timeout_seconds", &P::wait_timeout_seconds, {},
+                     "a rank waits so long for one that lives but sends nothing; 0: for ever"));
   SectionKeys("logging", &TrainConfig::logging, keys)
       .Add(IntegerKey("every", &LoggingSection::every, kFromOne, "steps between logged steps"));
 }

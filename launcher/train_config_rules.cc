@@ -81,6 +81,13 @@ std::optional<RuleViolation> CheckTensorParallel(const TrainConfig& config) {
   return std::nullopt;
 }
 
+// Beats come once a second.
+std::optional<RuleViolation> CheckTimeouts(const TrainConfig& config) {
+  const double seconds = config.parallel.peer_timeout_seconds;
+  if (seconds == 0.0 || seconds >= 3.0) return std::nullopt;
+  return Violation(config, "parallel", "peer_timeout_seconds", "must be 0 (never) or at least 3");
+}
+
 // What the configuration may name and this version does not have.
 std::optional<RuleViolation> CheckBackend(const TrainConfig& config) {
   const ParallelSection& p = config.parallel;
@@ -95,7 +102,7 @@ std::optional<RuleViolation> CheckBackend(const TrainConfig& config) {
 
 std::optional<RuleViolation> FindRuleViolation(const TrainConfig& config) {
   for (const auto check : {CheckRequired, CheckModel, CheckBatches, CheckSchedule, CheckValidation,
-                           CheckDevice, CheckTensorParallel, CheckBackend}) {
+                           CheckDevice, CheckTensorParallel, CheckTimeouts, CheckBackend}) {
     if (auto violation = check(config)) return violation;
   }
   return std::nullopt;

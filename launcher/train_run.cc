@@ -1,5 +1,6 @@
 #include "launcher/train_run.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <utility>
@@ -9,6 +10,7 @@
 #include "launcher/compute_options.h"
 #include "launcher/free_memory.h"
 #include "launcher/model_files.h"
+#include "launcher/same_everywhere.h"
 #include "launcher/start_banner.h"
 #include "model/step_cost.h"
 #include "runtime/data/tokenizer.h"
@@ -18,20 +20,27 @@ namespace {
 
 bool Due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
 
+double SecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
 }  // namespace
 
-TrainRun::TrainRun(FileSystem& fs, TrainConfig config, TrainRunOptions options, const Mesh& mesh)
+TrainRun::TrainRun(FileSystem& fs, TrainConfig config, TrainRunOptions options, const Mesh& mesh,
+                   RunSupervision supervision)
     : fs_(fs),
       config_(std::move(config)),
       options_(std::move(options)),
       mesh_(mesh),
-      store_(fs, JoinPath(config_.run.dir, "checkpoints")) {}
+      store_(fs, JoinPath(config_.run.dir, "checkpoints")),
+      supervision_(supervision) {}
 
 // ---- set-up ----
 
 absl::Status TrainRun::SetUp() {
   Communicator& world = mesh_.world();
   RETURN_IF_ERROR(world.Agree(OpenAll(), "opening data"));
+  RETURN_IF_ERROR(CheckSameData());
   const MemoryPlan plan = PlanMemory(config_, Shape(), *model_);
   RETURN_IF_ERROR(FindResume());
   if (options_.dry_run) {
@@ -105,6 +114,15 @@ absl::Status TrainRun::OpenData() {
   return absl::OkStatus();
 }
 
+absl::Status TrainRun::CheckSameData() {
+  std::string text = absl::StrCat("[data.train] ", DescribeForComparison(*train_data_));
+  if (validation_data_) {
+    absl::StrAppend(&text, "\n[data.validation] ", DescribeForComparison(*validation_data_));
+  }
+  return CheckSameEverywhere(mesh_.world(), text, "the data",
+                             "give all hosts the same token files");
+}
+
 absl::Status TrainRun::CheckMemory(const MemoryPlan& plan) const {
   const int64_t available = AvailableMemory();
   if (available < 0 || plan.total() <= available) return absl::OkStatus();
@@ -122,6 +140,7 @@ absl::Status TrainRun::LoadValues() {
   trainer_ = std::make_unique<Trainer>(config_, *context_, mesh_, *model_, *train_data_);
   if (last_commit_) {
     RETURN_IF_ERROR(Restore(last_commit_->path));
+    supervision_.watchdog->Committed(last_commit_->step, last_commit_->path);
   } else if (!config_.init_from.empty()) {
     RETURN_IF_ERROR(ReadModelFolderWeights(
         fs_, config_.init_from, *context_, config_.train.seed, *model_,
@@ -183,40 +202,50 @@ absl::StatusOr<Verdict> TrainRun::Run() {
   start_ = std::chrono::steady_clock::now();
   last_log_tokens_ = trainer_->counters().tokens;
   absl::Status mine;
-  std::optional<std::string> leave;
+  RunRequests::Seen asked;
   while (true) {
+    supervision_.watchdog->Enter(RunPhase::kStep);
     // A checkpoint may lie beyond train.steps, when that was lowered since.
     const bool done = trainer_->counters().step >= config_.train.steps;
     if (mine.ok() && !done) mine = trainer_->ReadBatches();
-    ASSIGN_OR_RETURN(leave, Exchange(mine));
+    ASSIGN_OR_RETURN(asked, Exchange(mine));
     // Only when all ranks are known to be well: saving is one work of all.
-    if (SaveIsDue()) RETURN_IF_ERROR(Save());
-    if (done || leave) break;
-    mine = AfterStep(trainer_->Step());
+    if (SaveIsDue(asked)) RETURN_IF_ERROR(Save());
+    mine = supervision_.requests->Done(asked);
+    if (done || asked.leave != 0) break;
+    if (mine.ok()) mine = Step();
   }
-  const int64_t step = trainer_->counters().step;
-  if (!last_commit_ || last_commit_->step != step) RETURN_IF_ERROR(Save());
+  RETURN_IF_ERROR(mesh_.world().Agree(mine, "taking away a switch file"));
   progress_->Say("time: " + Describe(times_));
   progress_->Finish();
-  if (leave && step < config_.train.steps) return VerdictSoFar(ExitCode::kResubmit, *leave);
+  const int64_t step = trainer_->counters().step;
+  if (asked.leave != 0 && step < config_.train.steps) {
+    return VerdictSoFar(ExitCode::kResubmit, supervision_.requests->Reason(asked.leave));
+  }
   return VerdictSoFar(ExitCode::kFinished, absl::StrCat("finished ", step, " steps"));
 }
 
-absl::StatusOr<std::optional<std::string>> TrainRun::Exchange(const absl::Status& mine) {
-  int32_t flags[] = {mine.ok() ? 0 : 1, signals_.received()};
-  mesh_.world().AllReduce({flags, DType::kI32, {2}}, ReduceOp::kMax, "start of a step");
+absl::Status TrainRun::Step() {
+  const auto start = std::chrono::steady_clock::now();
+  absl::Status status = AfterStep(trainer_->Step());
+  longest_step_ = std::max(longest_step_, SecondsSince(start));
+  return status;
+}
+
+absl::StatusOr<RunRequests::Seen> TrainRun::Exchange(const absl::Status& mine) {
+  const RunRequests::Seen seen =
+      supervision_.requests->Look(trainer_->counters().step, longest_step_, longest_save_);
+  int32_t flags[] = {mine.ok() ? 0 : 1, seen.leave, seen.save};
+  mesh_.world().AllReduce({flags, DType::kI32, {3}}, ReduceOp::kMax, "start of a step");
   if (flags[0] != 0) return mesh_.world().Agree(mine, "an error");
-  if (flags[1] != 0) return SignalName(flags[1]);
-  if (options_.stop_at > 0 && trainer_->counters().step >= options_.stop_at) {
-    return absl::StrCat("--stop-at ", options_.stop_at);
-  }
-  return std::nullopt;
+  return RunRequests::Seen{.leave = flags[1], .save = flags[2]};
 }
 
 absl::Status TrainRun::AfterStep(const StepReport& report) {
   const TrainCounters& counters = trainer_->counters();
   times_since_log_.Add(report.times);
   times_.Add(report.times);
+  supervision_.watchdog->StepDone(counters.step, report.loss);
   progress_->Step(counters.step);
   if (!report.applied) {
     progress_->Say(absl::StrCat("step ", counters.step, ": not finite, update left out; first at ",
@@ -232,10 +261,11 @@ absl::Status TrainRun::AfterStep(const StepReport& report) {
   return absl::OkStatus();
 }
 
-bool TrainRun::SaveIsDue() const {
+bool TrainRun::SaveIsDue(const RunRequests::Seen& asked) const {
   const int64_t step = trainer_->counters().step;
-  const bool saved = last_commit_ && last_commit_->step == step;
-  return step > 0 && !saved && Due(config_.checkpoint.every, step);
+  if (last_commit_ && last_commit_->step == step) return false;
+  if (asked.leave != 0 || step >= config_.train.steps) return true;
+  return step > 0 && (asked.save != 0 || Due(config_.checkpoint.every, step));
 }
 
 absl::StatusOr<std::optional<double>> TrainRun::ValidateIfDue() {
@@ -251,8 +281,7 @@ absl::StatusOr<std::optional<double>> TrainRun::ValidateIfDue() {
 
 absl::Status TrainRun::LogStep(const StepReport& report, std::optional<double> validation_loss) {
   const TrainCounters& counters = trainer_->counters();
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  const double seconds = SecondsSince(start_);
   StepMetrics metrics{.step = counters.step,
                       .loss = report.loss,
                       .penalty = report.penalty,
@@ -300,6 +329,7 @@ absl::Status TrainRun::Save() {
     contents.state_json = ToJson(counters);
     contents.config_toml = ToToml(config);
   }
+  supervision_.watchdog->Enter(RunPhase::kSave);
   const auto start = std::chrono::steady_clock::now();
   std::string warning;
   ASSIGN_OR_RETURN(
@@ -307,19 +337,24 @@ absl::Status TrainRun::Save() {
       store_.Save(mesh_.world(), contents,
                   {.keep = config_.checkpoint.keep, .keep_every = config_.checkpoint.keep_every},
                   &warning));
-  const StepTimes took{
-      .save = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()};
+  const StepTimes took{.save = SecondsSince(start)};
+  longest_save_ = std::max(longest_save_, took.save);
   times_since_log_.Add(took);
   times_.Add(took);
-  last_commit_ = CheckpointInfo{counters.step, path};
+  Committed({counters.step, path});
+  supervision_.watchdog->Enter(RunPhase::kStep);
   progress_->Say("saved " + path);
   if (!warning.empty()) progress_->Say("warning: " + warning);
   return absl::OkStatus();
 }
 
+void TrainRun::Committed(const CheckpointInfo& commit) {
+  last_commit_ = commit;
+  supervision_.watchdog->Committed(commit.step, commit.path);
+}
+
 Verdict TrainRun::VerdictSoFar(ExitCode code, const std::string& reason) const {
-  Verdict verdict{.code = code, .reason = reason};
-  if (trainer_ != nullptr) verdict.step = trainer_->counters().step;
+  Verdict verdict{.code = code, .reason = reason, .step = trainer_->counters().step};
   if (last_commit_) {
     verdict.last_commit = last_commit_->step;
     verdict.checkpoint = last_commit_->path;

@@ -12,10 +12,11 @@
 #include "launcher/metrics.h"
 #include "launcher/progress.h"
 #include "launcher/resume.h"
-#include "launcher/signals.h"
+#include "launcher/run_requests.h"
 #include "launcher/train_config.h"
 #include "launcher/trainer.h"
 #include "launcher/verdict.h"
+#include "launcher/watchdog.h"
 #include "parallel/checkpoint.h"
 
 namespace entrain {
@@ -29,26 +30,31 @@ struct TrainRunOptions {
   std::string backend;   // "mpi (Open MPI v4.1.4)"
   bool dry_run = false;
   std::optional<MeshShape> planned;  // of a dry run: another mesh than the one that there is
-  int64_t stop_at = 0;               // save and leave after this step, as on a signal; 0: never
+};
+
+// Who asks a run to leave, and who watches it; both null in a dry run.
+struct RunSupervision {
+  RunRequests* requests = nullptr;
+  Watchdog* watchdog = nullptr;
 };
 
 class TrainRun {
  public:
-  // `mesh` must outlive the run. Every rank makes one; all return the same status from SetUp and Run.
-  TrainRun(FileSystem& fs, TrainConfig config, TrainRunOptions options, const Mesh& mesh);
+  // `mesh` and those who supervise it must outlive the run. Every rank makes one; all return the same status from SetUp and
+  // Run.
+  TrainRun(FileSystem& fs, TrainConfig config, TrainRunOptions options, const Mesh& mesh,
+           RunSupervision supervision);
 
   // Everything up to the first step: data, memory, model, values. Prints the banner. FailedPrecondition and the like are the
   // user's to mend.
   absl::Status SetUp();
-  // Steps until the end, a signal to any rank, or too many non-finite steps. An error leaves the last commit as it is.
+  // Steps until the end, a request to leave, or too many non-finite steps. An error leaves the last commit as it is.
   absl::StatusOr<Verdict> Run();
-
-  // What is known of progress so far, for a verdict on an error.
-  Verdict VerdictSoFar(ExitCode code, const std::string& reason) const;
 
  private:
   absl::Status OpenAll();
   absl::Status OpenData();
+  absl::Status CheckSameData();
   absl::Status FindResume();
   absl::Status OpenOutput();
   absl::Status CheckMemory(const MemoryPlan& plan) const;
@@ -66,13 +72,16 @@ class TrainRun {
   // After a step. Its one collective, a validation, comes before anything that can fail on one rank alone: such an error waits
   // for Exchange.
   absl::Status AfterStep(const StepReport& report);
-  bool SaveIsDue() const;
+  absl::Status Step();
+  bool SaveIsDue(const RunRequests::Seen& asked) const;
   absl::Status LogStep(const StepReport& report, std::optional<double> validation_loss);
   absl::StatusOr<std::optional<double>> ValidateIfDue();
   absl::Status TooManyBadSteps(const StepReport& report) const;
   absl::Status Save();
-  // The worst of the ranks' statuses and, if all are well, why to leave, if at all: the same on every rank.
-  absl::StatusOr<std::optional<std::string>> Exchange(const absl::Status& mine);
+  // The worst of the ranks' statuses and, if all are well, what any of them is asked for: the same on every rank.
+  absl::StatusOr<RunRequests::Seen> Exchange(const absl::Status& mine);
+  void Committed(const CheckpointInfo& commit);
+  Verdict VerdictSoFar(ExitCode code, const std::string& reason) const;
 
   FileSystem& fs_;
   TrainConfig config_;
@@ -86,14 +95,16 @@ class TrainRun {
   CheckpointStore store_;
   std::optional<CheckpointInfo> last_commit_;
   std::vector<std::string> notices_;
-  StopSignals signals_;
+  RunSupervision supervision_;
   std::optional<MetricsWriter> metrics_;
   std::unique_ptr<Progress> progress_;
   std::chrono::steady_clock::time_point start_;
   double last_log_seconds_ = 0.0;
   int64_t last_log_tokens_ = 0;
   StepTimes times_since_log_;
-  StepTimes times_;  // of the run
+  StepTimes times_;            // of the run
+  double longest_step_ = 0.0;  // seconds, with the validation after it
+  double longest_save_ = 0.0;
 };
 
 }  // namespace entrain

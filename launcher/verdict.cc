@@ -2,26 +2,12 @@
 
 #include <unistd.h>
 
-#include <array>
-#include <ctime>
 #include <nlohmann/json.hpp>
 
 #include "launcher/host_name.h"
+#include "launcher/utc_time.h"
 
 namespace entrain {
-namespace {
-
-std::string UtcNow() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  std::array<char, 32> text{};
-  const size_t size =
-      std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &parts));
-  return {text.data(), size};
-}
-
-}  // namespace
-
 std::string ToJson(const Verdict& verdict) {
   nlohmann::ordered_json json = {{"code", static_cast<int>(verdict.code)},
                                  {"verdict", kExitCodeNames.Name(verdict.code)},

@@ -1,0 +1,136 @@
+#include "launcher/watchdog.h"
+
+#include <csignal>
+#include <cstdio>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "parallel/comm/rank_failure.h"
+
+namespace entrain {
+namespace {
+
+constexpr std::chrono::milliseconds kTick(100);
+// mpirun kills ranks about a second after it has sent them SIGTERM; a step that ends before that saves and needs no words.
+constexpr std::chrono::milliseconds kPatience(300);
+
+// Of several ranks that wait for one that is gone, the lowest speaks for all: every lower one is itself awaited.
+bool SpeaksFor(int rank, const std::vector<int>& awaited) {
+  int lower = 0;
+  for (const int other : awaited) lower += other < rank ? 1 : 0;
+  return !awaited.empty() && lower == rank;
+}
+
+}  // namespace
+
+Watchdog::Watchdog(WatchdogOptions options) : options_(std::move(options)) {
+  thread_ = std::thread([this] { Run(); });
+}
+
+Watchdog::~Watchdog() {
+  Enter(RunPhase::kEnd);
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  thread_.join();
+}
+
+void Watchdog::Enter(RunPhase phase) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  status_.phase = phase;
+  entered_ = Clock::now();
+}
+
+void Watchdog::StepDone(int64_t step, double loss) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  status_.step = step;
+  status_.loss = loss;
+}
+
+void Watchdog::Committed(int64_t step, const std::string& path) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  status_.last_commit = step;
+  status_.checkpoint = path;
+}
+
+RunStatus Watchdog::status() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  RunStatus status = status_;
+  status.phase_seconds = std::chrono::duration<double>(Clock::now() - entered_).count();
+  return status;
+}
+
+void Watchdog::Run() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (!wake_.wait_for(lock, kTick, [this] { return stopping_; })) {
+    lock.unlock();
+    const RunStatus now = status();
+    CheckDeadline(now);
+    CheckTermination(now);
+    lock.lock();
+  }
+}
+
+double Watchdog::LimitMinutes(RunPhase phase) const {
+  switch (phase) {
+    case RunPhase::kStartup:
+      return options_.startup_minutes;
+    case RunPhase::kStep:
+      return options_.step_minutes;
+    case RunPhase::kSave:
+    case RunPhase::kEnd:
+      return options_.save_minutes;
+  }
+  return 0.0;
+}
+
+// The lowest rank speaks first, and the launcher ends the others.
+void Watchdog::CheckDeadline(const RunStatus& status) const {
+  const double limit = LimitMinutes(status.phase);
+  if (limit <= 0 || status.phase_seconds <= 60.0 * limit + 2.0 * options_.rank_number) return;
+  const std::string phase(kRunPhaseNames.Name(status.phase));
+  FailRank(
+      options_.rank,
+      absl::StrFormat("no end of %s within %g minutes ([run] %s_timeout_minutes): ended by the "
+                      "watchdog; %s",
+                      status.phase == RunPhase::kStep ? absl::StrCat("step ", status.step + 1)
+                                                      : absl::StrCat("the ", phase),
+                      limit, status.phase == RunPhase::kEnd ? "save" : phase, WhereIsIt(status)));
+}
+
+// When a rank is lost the launcher ends the others, and says that it was lost but not what they did with it.
+void Watchdog::CheckTermination(const RunStatus& status) {
+  if (termination_told_ || !options_.received_signal || options_.received_signal() != SIGTERM) {
+    return;
+  }
+  const Clock::time_point now = Clock::now();
+  if (!terminated_) terminated_ = now;
+  if (now - *terminated_ < kPatience) return;
+  const WorldOperation operation = options_.last_operation();
+  if (!SpeaksFor(options_.rank_number, operation.awaited)) return;
+  termination_told_ = true;
+  if (options_.is_told && options_.is_told()) return;
+  std::fprintf(stderr,
+               "entrain: rank %s: told to end (SIGTERM) %s; if that rank is lost, the launcher "
+               "says how, and the run continues from its last checkpoint%s\n",
+               options_.rank.c_str(), WhereIsIt(status).c_str(),
+               status.last_commit ? absl::StrCat(", step ", *status.last_commit).c_str() : "");
+}
+
+std::string Watchdog::WhereIsIt(const RunStatus& status) const {
+  const WorldOperation operation =
+      options_.last_operation ? options_.last_operation() : WorldOperation();
+  std::string text = absl::StrCat("after step ", status.step, ", in phase ",
+                                  std::string(kRunPhaseNames.Name(status.phase)));
+  if (!operation.awaited.empty()) {
+    absl::StrAppend(&text, ", in ", operation.name, ", waiting for ", RanksText(operation.awaited));
+  } else if (!operation.name.empty()) {
+    absl::StrAppend(&text, ", last operation ", operation.name);
+  }
+  return text;
+}
+
+}  // namespace entrain
