@@ -193,7 +193,7 @@ TEST(TrainConfigMessagesTest, OverridesAreNamedAsTheyWereGiven) {
   EXPECT_EQ(message("train.steps=1e3"),
             "--set train.steps=1e3: [train] steps = 1000.0: must be an integer >= 1");
   EXPECT_EQ(message("train.steps=1\nsteps=2"),
-            "--set train.steps=1\nsteps=2: [train] steps = \"1\\u000Asteps=2\": must be an integer "
+            "--set train.steps=1\\nsteps=2: [train] steps = \"1\\u000Asteps=2\": must be an integer "
             ">= 1");
   EXPECT_EQ(
       message("train.step=10"),
