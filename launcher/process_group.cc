@@ -1,11 +1,14 @@
 #include "launcher/process_group.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "parallel/comm/communicator_host.h"
+#include "runtime/device/context.h"
 
 namespace entrain {
 namespace {
@@ -69,6 +72,14 @@ SourcedSize ProcessGroup::WorldSize() const {
                              : absl::StrCat(launcher.name, " (", launcher.evidence, ")")};
 }
 
+HostCores ProcessGroup::Cores() const {
+  const int mine = Context::AllowedCores();
+  return {.mine = mine,
+          .of_ours = std::max(mine, place.cores),
+          .of_host = std::max(mine, static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN))),
+          .ranks = place.local_size};
+}
+
 absl::StatusOr<ProcessGroup> JoinProcessGroup() {
   ProcessGroup group;
   ASSIGN_OR_RETURN(group.launcher, FindLauncher(ProcessEnvironment()));
@@ -92,11 +103,6 @@ absl::StatusOr<ProcessGroup> JoinProcessGroup() {
   group.backend = absl::StrCat("mpi (", mpi.library, ")");
   group.world = MakeHostCommunicator(std::move(mpi.transport), {.monitor_peers = true});
   return group;
-}
-
-int ThreadsPerRank(int allowed_cores, int host_cores, int ranks_on_host) {
-  const bool shared = allowed_cores * ranks_on_host > host_cores;
-  return std::max(1, shared ? host_cores / ranks_on_host : allowed_cores);
 }
 
 }  // namespace entrain

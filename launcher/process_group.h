@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "launcher/thread_plan.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/comm/transport_mpi.h"
 #include "parallel/mesh.h"
@@ -37,16 +38,13 @@ struct ProcessGroup {
 
   // {4, "mpirun (OMPI_COMM_WORLD_SIZE=4)"}: for messages about the mesh.
   SourcedSize WorldSize() const;
+  HostCores Cores() const;
 };
 
 // Joins the world: MPI's when there is a launcher, else one of this process alone. FailedPrecondition when MPI's world is
 // not of the size that the launcher, or Slurm, says (an MPI that does not fit the launcher makes every rank a world of its
 // own).
 absl::StatusOr<ProcessGroup> JoinProcessGroup();
-
-// Threads for each rank when the configuration leaves it open: the cores it may use, shared with the ranks on this host
-// that may use the same ones.
-int ThreadsPerRank(int allowed_cores, int host_cores, int ranks_on_host);
 
 }  // namespace entrain
 

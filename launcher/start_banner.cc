@@ -95,6 +95,7 @@ std::string StartBanner(const BannerFacts& facts) {
   if (facts.mesh.tp > 1) text += Row("shards", Shards(config.model, facts.mesh.tp));
   if (facts.mesh.world() > 1) text += Row("network", Communication(facts));
   text += Row("device", facts.device);
+  text += Row("threads", facts.threads.text);
   text += Row("precision", absl::StrCat(std::string(kPrecisionNames.Name(config.train.precision)),
                                         config.train.recompute ? ", activations recomputed" : ""));
   text += Row("data", Data(config.data.train, facts.train_data));
@@ -107,6 +108,7 @@ std::string StartBanner(const BannerFacts& facts) {
   text += Row("start", !facts.resumed_from.empty() ? "resuming " + facts.resumed_from
                        : config.init_from.empty()  ? absl::StrCat("fresh, seed ", config.train.seed)
                                                    : "weights of " + config.init_from);
+  for (const std::string& note : facts.threads.notes) text += Row("note", note);
   for (const std::string& notice : facts.notices) text += Row("note", notice);
   return text + "\n";
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "launcher/communication_plan.h"
+#include "launcher/thread_plan.h"
 #include "launcher/trainer.h"
 
 namespace entrain {
@@ -14,6 +15,7 @@ struct BannerFacts {
   const TrainConfig& config;
   const Model& model;
   std::string device;
+  ThreadPlan threads;
   MeshShape mesh;
   std::string launcher;
   std::string backend;

@@ -1,6 +1,4 @@
 // entrain train: the command line of a run, its lock, and its verdict on every way out.
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <memory>
@@ -74,12 +72,6 @@ absl::StatusOr<MeshShape> ShapeOf(const TrainConfig& config, const SourcedSize& 
       absl::StrCat("train.global_batch = ", t.global_batch, ": must be a multiple of ", unit, " = ",
                    shape.dp, " data-parallel ranks (", world.source, ") x train.micro_batch ",
                    std::max<int64_t>(t.micro_batch, 1)));
-}
-
-int ThreadsOf(const TrainConfig& config, const NodePlace& place) {
-  if (config.train.threads > 0) return config.train.threads;
-  const auto host_cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-  return ThreadsPerRank(Context::AllowedCores(), host_cores, place.local_size);
 }
 
 // A run that is killed writes no verdict: that of the run before would be taken for its own.
@@ -193,8 +185,10 @@ absl::Status TrainInGroup(TrainOptions options, ProcessGroup& group, std::option
   const ParallelSection& p = config->parallel;
   group.world->SetTimeouts(
       {.wait_seconds = p.wait_timeout_seconds, .silence_seconds = p.peer_timeout_seconds});
+  options.run.threads = PlanThreads(config->train.threads, group.Cores(), group.launcher.name);
   MeshShape shape;
   if (options.ranks > 0) {
+    options.run.threads.notes.clear();  // of this host, on which it will not run
     const SourcedSize planned{options.ranks, absl::StrCat("--ranks ", options.ranks)};
     ASSIGN_OR_RETURN(options.run.planned, ShapeOf(*config, planned));
     options.run.launcher = planned.source;
@@ -204,7 +198,6 @@ absl::Status TrainInGroup(TrainOptions options, ProcessGroup& group, std::option
     options.run.launcher = group.WorldSize().source;
     options.run.backend = group.backend;
   }
-  options.run.threads = ThreadsOf(*config, group.place);
   options.run.launched = !group.launcher.name.empty();
   const Mesh& mesh = made->emplace(std::move(group.world), shape);
   if (!options.run.dry_run) return RunToVerdict(fs, *config, options, mesh);

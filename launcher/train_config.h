@@ -50,7 +50,7 @@ struct TrainSection {
   uint64_t seed = 1337;
   Precision precision = Precision::kFp32;
   DeviceChoice device = DeviceChoice::kAuto;
-  int threads = 0;  // 0: one a core
+  int threads = 0;  // 0: the cores a rank may use, shared with the ranks of its host
   bool recompute = false;
   int64_t max_bad_steps = 10;  // stop after so many non-finite steps in a row
 };

@@ -173,7 +173,8 @@ void AddTrainKeys(Keys* keys) {
       .Add(IntegerKey("seed", &T::seed, {}, "of the weights and of the data's order"))
       .Add(EnumKey("precision", &T::precision, kPrecisionNames, "of activations and products"))
       .Add(EnumKey("device", &T::device, kDeviceChoiceNames, "auto: the CPU in this build"))
-      .Add(IntegerKey("threads", &T::threads, {.max = 1024}, "0: one a core"))
+      .Add(IntegerKey("threads", &T::threads, {.max = 1024},
+                      "0: the cores a rank may use, shared with the ranks of its host"))
       .Add(BooleanKey("recompute", &T::recompute, "recompute a block's activations: less memory"))
       .Add(IntegerKey("max_bad_steps", &T::max_bad_steps, kFromOne,
                       "stop after so many non-finite steps in a row"));

@@ -58,7 +58,7 @@ absl::Status TrainRun::SetUp() {
 }
 
 absl::Status TrainRun::OpenAll() {
-  ASSIGN_OR_RETURN(context_, MakeContext(config_.train.device, options_.threads));
+  ASSIGN_OR_RETURN(context_, MakeContext(config_.train.device, options_.threads.threads));
   RETURN_IF_ERROR(OpenData());
   model_ = std::make_unique<Model>(config_.model,
                                    TensorParallel(mesh_.tp(), config_.parallel.sequence_parallel));
@@ -176,6 +176,7 @@ void TrainRun::PrintBanner(const MemoryPlan& plan) const {
       StartBanner({.config = config_,
                    .model = *model_,
                    .device = context_->Description(),
+                   .threads = options_.threads,
                    .mesh = Shape(),
                    .launcher = options_.launcher,
                    .backend = options_.backend,

@@ -13,6 +13,7 @@
 #include "launcher/progress.h"
 #include "launcher/resume.h"
 #include "launcher/run_requests.h"
+#include "launcher/thread_plan.h"
 #include "launcher/train_config.h"
 #include "launcher/trainer.h"
 #include "launcher/verdict.h"
@@ -23,7 +24,7 @@ namespace entrain {
 
 struct TrainRunOptions {
   ResumePolicy resume;
-  int threads = 0;  // of this rank; 0: one a core
+  ThreadPlan threads;  // of this rank
   bool launched =
       false;  // by mpirun or srun, which show every rank a terminal, whatever the output is
   std::string launcher;  // "mpirun (OMPI_COMM_WORLD_SIZE=4)": for the banner

@@ -2,6 +2,7 @@
 
 #define OMPI_SKIP_MPICXX 1
 #include <mpi.h>
+#include <sched.h>
 
 #include <unordered_map>
 
@@ -21,6 +22,17 @@ std::string LibraryVersion() {
   return FirstLine(std::string(text, static_cast<size_t>(length)));
 }
 
+// Cores in the affinity mask of any rank of `node`.
+int CoresOfAll(MPI_Comm node) {
+  cpu_set_t mine;
+  cpu_set_t all;
+  CPU_ZERO(&mine);
+  CPU_ZERO(&all);
+  if (sched_getaffinity(0, sizeof(mine), &mine) != 0) CPU_ZERO(&mine);
+  MPI_Allreduce(&mine, &all, sizeof(mine), MPI_BYTE, MPI_BOR, node);
+  return CPU_COUNT(&all);
+}
+
 NodePlace FindPlace() {
   NodePlace place;
   char host[MPI_MAX_PROCESSOR_NAME];
@@ -31,6 +43,7 @@ NodePlace FindPlace() {
   MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
   MPI_Comm_rank(node, &place.local_rank);
   MPI_Comm_size(node, &place.local_size);
+  place.cores = CoresOfAll(node);
   MPI_Comm_free(&node);
   return place;
 }

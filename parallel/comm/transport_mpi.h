@@ -15,6 +15,7 @@ struct NodePlace {
   std::string host;
   int local_rank = 0;  // among the ranks on this host
   int local_size = 1;
+  int cores = 0;  // that one or another of the ranks on this host may use
 };
 
 struct MpiWorld {

@@ -76,14 +76,5 @@ TEST(SpeaksForAllTest, IsTheFirstRankByTheLaunchersWord) {
   EXPECT_TRUE(SpeaksForAll(Environment({{"SLURM_PROCID", "2"}})));
 }
 
-TEST(ThreadsPerRankTest, SharesCoresThatSeveralRanksMayUse) {
-  EXPECT_EQ(ThreadsPerRank(2, 2, 1), 2);
-  EXPECT_EQ(ThreadsPerRank(2, 2, 2), 1);     // not bound
-  EXPECT_EQ(ThreadsPerRank(1, 2, 2), 1);     // bound to one core each
-  EXPECT_EQ(ThreadsPerRank(16, 64, 4), 16);  // bound to a quarter each
-  EXPECT_EQ(ThreadsPerRank(64, 64, 4), 16);
-  EXPECT_EQ(ThreadsPerRank(2, 2, 8), 1);  // more ranks than cores
-}
-
 }  // namespace
 }  // namespace entrain

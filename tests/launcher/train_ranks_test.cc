@@ -5,12 +5,16 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
+
 #include "parallel/checkpoint.h"
+#include "runtime/device/context.h"
 
 namespace entrain {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST_F(TrainRanksTest, TwoRanksFollowOne) {
   RunIn("one");
@@ -30,6 +34,31 @@ TEST_F(TrainRanksTest, TwoRanksFollowOne) {
     EXPECT_NEAR(two[i]["loss"], loss, 1e-5 * loss) << "step " << i + 1;
     EXPECT_NEAR(two[i]["penalty"], one[i]["penalty"], 1e-5) << "step " << i + 1;
   }
+}
+
+TEST_F(TrainRanksTest, TheBannerSaysHowRanksShareTheCores) {
+  const int cores = Context::AllowedCores();
+  const std::string too_many = "note         2 ranks x ";
+  config_.train.threads = 0;
+  const ProcessResult open = Train(2, {"--dry-run"});
+  ASSERT_EQ(open.code, 0) << open.error;
+  EXPECT_THAT(open.output, HasSubstr("threads      " + std::to_string(std::max(1, cores / 2)) +
+                                     " a rank: the 2 ranks of this host share"));
+  EXPECT_EQ(open.output.find(too_many) == std::string::npos, cores >= 2) << open.output;
+  config_.train.threads = cores;
+  const ProcessResult asked = Train(2, {"--dry-run"});
+  ASSERT_EQ(asked.code, 0) << asked.error;
+  EXPECT_THAT(asked.output, HasSubstr("a rank: train.threads"));
+  EXPECT_THAT(asked.output, HasSubstr(too_many));
+}
+
+TEST_F(TrainRanksTest, TheBannerNamesABindingThatLeavesCoresIdle) {
+  if (Context::AllowedCores() < 2) GTEST_SKIP() << "this machine has one core";
+  config_.train.threads = 0;
+  const ProcessResult bound = RunProcess(With(Mpirun(1, {"--bind-to", "hwthread"}), {"--dry-run"}));
+  ASSERT_EQ(bound.code, 0) << bound.error;
+  EXPECT_THAT(bound.output, HasSubstr("note         a rank may use 1 of the "));
+  EXPECT_THAT(bound.output, HasSubstr("unless --bind-to none is given"));
 }
 
 TEST_F(TrainRanksTest, ARestartContinuesToTheBitAndOnOtherRanksToRounding) {

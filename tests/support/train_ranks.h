@@ -34,14 +34,22 @@ class TrainRanksTest : public ::testing::Test {
 
   std::vector<std::string> Command(int ranks, const std::vector<std::string>& more) const {
     std::vector<std::string> command;
-    if (ranks > 1) {
-      command = {ENTRAIN_MPIRUN, "--oversubscribe",    "--bind-to", "none",
-                 "-n",           std::to_string(ranks)};
-    }
-    command.insert(command.end(), {ENTRAIN_BINARY, "train", "--config",
-                                   WriteConfig(folder_.path(), "train.toml", config_)});
-    command.insert(command.end(), more.begin(), more.end());
+    if (ranks > 1) command = Mpirun(ranks, {"--bind-to", "none"});
+    return With(std::move(command), more);
+  }
+  static std::vector<std::string> Mpirun(int ranks, const std::vector<std::string>& options) {
+    std::vector<std::string> command = {ENTRAIN_MPIRUN, "--oversubscribe", "-n",
+                                        std::to_string(ranks)};
+    command.insert(command.end(), options.begin(), options.end());
     return command;
+  }
+  // The training command, started by `launcher`.
+  std::vector<std::string> With(std::vector<std::string> launcher,
+                                const std::vector<std::string>& more) const {
+    launcher.insert(launcher.end(), {ENTRAIN_BINARY, "train", "--config",
+                                     WriteConfig(folder_.path(), "train.toml", config_)});
+    launcher.insert(launcher.end(), more.begin(), more.end());
+    return launcher;
   }
   ProcessResult Train(int ranks, const std::vector<std::string>& more = {}) const {
     return RunProcess(Command(ranks, more));
