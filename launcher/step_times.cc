@@ -18,6 +18,7 @@ constexpr Field kFields[] = {{"data", &StepTimes::data},
                              {"optimizer", &StepTimes::optimizer},
                              {"communication_exposed", &StepTimes::communication_exposed},
                              {"communication_hidden", &StepTimes::communication_hidden},
+                             {"entropy_reduction", &StepTimes::entropy_reduction},
                              {"save", &StepTimes::save}};
 
 }  // namespace
@@ -33,7 +34,7 @@ std::vector<std::pair<const char*, double>> StepTimes::Named() const {
 }
 
 std::string Describe(const StepTimes& times) {
-  double sum = -times.communication_hidden;
+  double sum = -times.communication_hidden - times.entropy_reduction;
   for (const auto& [name, seconds] : times.Named()) sum += seconds;
   auto share = [&](double seconds) { return 100.0 * seconds / std::max(sum, 1e-9); };
   std::string text = absl::StrFormat(
@@ -59,6 +60,8 @@ void StepClock::Enter(Section section) {
     const double elapsed = std::chrono::duration<double>(now - entered_).count();
     times_.*section_ += elapsed - exposed;
     times_.communication_exposed += exposed;
+    // Its section waits for nothing else.
+    if (section_ == &StepTimes::entropy) times_.entropy_reduction += exposed;
     // An operation is counted when it has been waited for, so here all of it that nobody waited for is hidden.
     times_.communication_hidden += std::max(0.0, under_way - exposed);
   }

@@ -11,7 +11,7 @@
 
 namespace entrain {
 
-// Seconds. All but the last but one are disjoint: what a section waited for a collective is in communication_exposed alone.
+// Seconds. All but the two that say so are disjoint: what a section waited for a collective is in communication_exposed alone.
 struct StepTimes {
   double data = 0.0;  // waiting for the prefetched batches
   double forward = 0.0;
@@ -19,7 +19,8 @@ struct StepTimes {
   double backward = 0.0;
   double optimizer = 0.0;
   double communication_exposed = 0.0;  // in which this rank waited for collectives
-  double communication_hidden = 0.0;   // in which they were under way while it computed
+  double communication_hidden = 0.0;   // not disjoint: they were under way while it computed
+  double entropy_reduction = 0.0;      // not disjoint: of the exposed, that of entropies over dp
   double save = 0.0;
 
   void Add(const StepTimes& other);

@@ -51,6 +51,7 @@ StepMetrics Complete() {
                             .optimizer = 0.25,
                             .communication_exposed = 0.125,
                             .communication_hidden = 0.375,
+                            .entropy_reduction = 0.0625,
                             .save = 8.0};
   return metrics;
 }
@@ -69,7 +70,8 @@ TEST(MetricsLineTest, HasEveryFieldAtFullPrecision) {
                            "threshold": [[0.35, 0.36]], "gate": [[0.0, 1.0]],
                            "times": {"data": 1.0, "forward": 2.0, "entropy": 0.5, "backward": 4.0,
                                      "optimizer": 0.25, "communication_exposed": 0.125,
-                                     "communication_hidden": 0.375, "save": 8.0}})"));
+                                     "communication_hidden": 0.375, "entropy_reduction": 0.0625,
+                                     "save": 8.0}})"));
 }
 
 TEST(MetricsLineTest, LeavesOutWhatIsAbsent) {

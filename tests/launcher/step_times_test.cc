@@ -39,6 +39,23 @@ TEST(StepClockTest, ChargesEachSectionAndWaitingApart) {
   });
 }
 
+TEST(StepClockTest, TellsTheReductionOfEntropiesFromOtherWaiting) {
+  OnLocalRanks(2, [](std::unique_ptr<Communicator> world) {
+    const bool late = world->rank() == 1;
+    const Mesh mesh(std::move(world), {.dp = 2});
+    StepClock clock(mesh);
+    for (const StepClock::Section section : {&StepTimes::entropy, &StepTimes::backward}) {
+      clock.Enter(section);
+      if (late) Sleep(40);
+      mesh.dp().Barrier("the late one");
+    }
+    const StepTimes times = clock.Take();
+    if (late) return;
+    EXPECT_GE(times.entropy_reduction, 0.02);
+    EXPECT_GE(times.communication_exposed, times.entropy_reduction + 0.02);
+  });
+}
+
 // Under way while this rank computes: hidden.
 TEST(StepClockTest, WhatIsUnderWayDuringComputingIsHidden) {
   OnLocalRanks(2,
@@ -62,8 +79,11 @@ TEST(StepClockTest, WhatIsUnderWayDuringComputingIsHidden) {
 }
 
 TEST(StepTimesTest, SharesAreOfWhatIsDisjoint) {
-  const StepTimes times{
-      .forward = 3.0, .backward = 6.0, .communication_exposed = 1.0, .communication_hidden = 3.0};
+  const StepTimes times{.forward = 3.0,
+                        .backward = 6.0,
+                        .communication_exposed = 1.0,
+                        .communication_hidden = 3.0,
+                        .entropy_reduction = 0.5};
   EXPECT_EQ(Describe(times),
             "data 0.0 %, forward 30.0 %, entropy 0.0 %, backward 60.0 %, optimizer 0.0 %, save "
             "0.0 %, waiting for communication 10.0 % (75 % of communication was hidden)");
