@@ -60,8 +60,11 @@ absl::Status TrainRun::SetUp() {
 absl::Status TrainRun::OpenAll() {
   ASSIGN_OR_RETURN(context_, MakeContext(config_.train.device, options_.threads.threads));
   RETURN_IF_ERROR(OpenData());
-  model_ = std::make_unique<Model>(config_.model,
-                                   TensorParallel(mesh_.tp(), config_.parallel.sequence_parallel));
+  const bool sequence_parallel = config_.parallel.sequence_parallel;
+  model_ = std::make_unique<Model>(
+      config_.model, options_.planned
+                         ? TensorParallel::Planned(options_.planned->tp, sequence_parallel)
+                         : TensorParallel(mesh_.tp(), sequence_parallel));
   return absl::OkStatus();
 }
 

@@ -61,6 +61,26 @@ TEST_F(TrainRanksTest, TheBannerNamesABindingThatLeavesCoresIdle) {
   EXPECT_THAT(bound.output, HasSubstr("unless --bind-to none is given"));
 }
 
+// The banner's memory row, without what is free at the time.
+std::string MemoryRow(const ProcessResult& result) {
+  const size_t begin = result.output.find("memory ");
+  return result.output.substr(begin, result.output.find(" (free", begin) - begin);
+}
+
+TEST_F(TrainRanksTest, APlannedMeshTakesTheMemoryOfTheRealOne) {
+  config_.model.width = 240;
+  config_.model.vocab = 20000;
+  const std::string whole = MemoryRow(Train(1, {"--dry-run"}));
+  for (const std::string& mesh : std::vector<std::string>{"parallel.zero=1", "parallel.tp=2"}) {
+    const ProcessResult planned = Train(1, {"--dry-run", "--ranks", "2", "--set", mesh});
+    const ProcessResult real = Train(2, {"--dry-run", "--set", mesh});
+    ASSERT_EQ(planned.code, 0) << planned.error;
+    ASSERT_EQ(real.code, 0) << real.error;
+    EXPECT_EQ(MemoryRow(planned), MemoryRow(real)) << mesh;
+    EXPECT_NE(MemoryRow(planned), whole) << mesh;
+  }
+}
+
 TEST_F(TrainRanksTest, ARestartContinuesToTheBitAndOnOtherRanksToRounding) {
   MicroStepOf(4, 2);
   RunIn("whole");
