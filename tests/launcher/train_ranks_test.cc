@@ -6,6 +6,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <regex>
 
 #include "parallel/checkpoint.h"
 #include "runtime/device/context.h"
@@ -156,6 +157,26 @@ TEST_F(TrainRanksTest, AnErrorIsToldOnce) {
     const size_t first = result.error.find("entrain: ");
     ASSERT_NE(first, std::string::npos);
     EXPECT_EQ(result.error.find("entrain: ", first + 1), std::string::npos) << result.error;
+  }
+}
+
+// Counted from outside (mpi_handles_preload.cc), and by Open MPI's own report.
+TEST_F(TrainRanksTest, NothingOfMpiIsLeftAtTheEnd) {
+  config_.train.steps = 3;
+  const std::vector<std::string> launcher =
+      Mpirun(2, {"--bind-to", "none", "--mca", "mpi_show_handle_leaks", "1", "--mca",
+                 "mpi_show_mpi_alloc_mem_leaks", "9", "-x", "LD_PRELOAD=" ENTRAIN_MPI_HANDLES});
+  for (const std::string& mesh : std::vector<std::string>{"parallel.zero=1", "parallel.tp=2"}) {
+    SCOPED_TRACE(mesh);
+    RunIn(mesh);
+    const ProcessResult result = RunProcess(With(launcher, {"--set", mesh}));
+    ASSERT_EQ(result.code, 0) << result.error;
+    const std::regex nothing_left(
+        "mpi handles left: 0 of [1-9]\\d* communicators, 0 of [1-9]\\d* requests");
+    const std::sregex_iterator told(result.error.begin(), result.error.end(), nothing_left);
+    EXPECT_EQ(std::distance(told, std::sregex_iterator()), 2) << result.error;
+    EXPECT_THAT(result.error, Not(HasSubstr("still allocated")));
+    EXPECT_THAT(result.error, Not(HasSubstr("MPI_ALLOC_MEM")));
   }
 }
 
