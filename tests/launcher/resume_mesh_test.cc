@@ -22,8 +22,8 @@ struct MeshKind {
   int zero = 0;
 };
 
-const std::vector<MeshKind>& Meshes() {
-  static const std::vector<MeshKind> meshes = {
+std::vector<MeshKind> AllMeshes() {
+  std::vector<MeshKind> meshes = {
       {"one", {1, 1}},
       {"dp2", {2, 1}},
       {"dp3_zero", {3, 1}, false, 1},
@@ -32,13 +32,23 @@ const std::vector<MeshKind>& Meshes() {
       {"tp4_sequence_parallel", {1, 4}, true},
       {"dp2_tp2_zero_sequence_parallel", {2, 2}, true, 1},
   };
+  if (LargestMeshWorld() < 8) return meshes;
+  // All but tp 8: these models have four heads.
+  meshes.push_back({"dp8_zero", {8, 1}, false, 1});
+  meshes.push_back({"dp4_tp2_zero", {4, 2}, false, 1});
+  meshes.push_back({"dp2_tp4_sequence_parallel", {2, 4}, true});
+  return meshes;
+}
+
+const std::vector<MeshKind>& Meshes() {
+  static const std::vector<MeshKind> meshes = AllMeshes();
   return meshes;
 }
 
 TrainConfig ConfigOf(const std::string& folder, const ModelConfig& model) {
   TrainConfig config = SmallRun(folder, model);
   config.model.heads = 4;
-  config.train.global_batch = 12;
+  config.train.global_batch = LargestMeshWorld() < 8 ? 12 : 24;  // divides over every dp
   config.optimizer.lr = 1e-3;
   return config;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -143,6 +144,11 @@ std::vector<RankTrace> OnMesh(const MeshShape& shape, const WrapWorld& wrap,
 }
 
 }  // namespace
+
+int LargestMeshWorld() {
+  const char* asked = std::getenv("ENTRAIN_MESH_WORLD");
+  return asked == nullptr ? 4 : std::atoi(asked);
+}
 
 std::vector<RankTrace> TrainOnMesh(const TrainConfig& config, const MeshShape& shape,
                                    const WrapWorld& wrap) {

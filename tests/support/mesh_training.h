@@ -26,6 +26,9 @@ struct StepTrace {
 };
 using RankTrace = std::vector<StepTrace>;
 
+// Of the meshes that tests go through: 4 ranks, or what the environment variable ENTRAIN_MESH_WORLD says.
+int LargestMeshWorld();
+
 // Stands between a rank and its world: for tests that break something on purpose.
 using WrapWorld = std::function<std::unique_ptr<Communicator>(std::unique_ptr<Communicator>)>;
 
