@@ -1,5 +1,6 @@
 #include "launcher/train_state.h"
 
+#include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -62,6 +63,9 @@ void AddMoments(const ParamSet& params, const AdamWOptimizer& optimizer, ParamId
   tensors->push_back(BoxOf(kSecondMoment + spec.name, spec.shard, part.box, second));
 }
 
+// What every tp rank holds is written by the first of them.
+bool IsWrittenBy(int tp_rank, const ShardSpec& shard) { return shard.is_cut() || tp_rank == 0; }
+
 }  // namespace
 
 std::vector<StateTensor> ModelState(Model& model) {
@@ -93,11 +97,10 @@ std::vector<StateTensor> StateToWrite(Model& model, const AdamWOptimizer& optimi
   const ParamSet& params = model.params();
   const ElementRange mine =
       OwnedRanges(params, mesh.dp().size())[static_cast<size_t>(mesh.dp().rank())];
-  const bool first_of_tp = mesh.tp().rank() == 0;
+  const int tp_rank = mesh.tp().rank();
   for (int i = 0; i < params.size(); ++i) {
     const ShardSpec& shard = params.spec({i}).shard;
-    // What every tp rank holds is written by the first of them.
-    if (!shard.is_cut() && !first_of_tp) continue;
+    if (!IsWrittenBy(tp_rank, shard)) continue;
     const OwnedPart part = PartOf(params, {i}, mine);
     auto* values = params.flat_value().data<float>() + part.flat.begin;
     tensors.push_back(BoxOf(params.spec({i}).name, shard, part.box, values));
@@ -105,10 +108,30 @@ std::vector<StateTensor> StateToWrite(Model& model, const AdamWOptimizer& optimi
   }
   if (mesh.dp().rank() != 0) return tensors;
   for (const Model::State& state : model.ExtraState()) {
-    if (!state.shard.is_cut() && !first_of_tp) continue;
+    if (!IsWrittenBy(tp_rank, state.shard)) continue;
     tensors.push_back(BoxOf(state.name, state.shard, state.shard.box, state.data));
   }
   return tensors;
+}
+
+int64_t MostBytesToWrite(Model& model, int dp) {
+  constexpr int64_t kOfAParameter = 3;  // value and two moments
+  const ParamSet& params = model.params();
+  const int tp_rank = model.tp().rank();
+  int64_t extra = 0;  // of the first dp rank
+  for (const Model::State& state : model.ExtraState()) {
+    if (IsWrittenBy(tp_rank, state.shard)) extra += state.shard.box.elements();
+  }
+  int64_t most = 0;
+  for (const ElementRange& range : OwnedRanges(params, dp)) {
+    int64_t elements = std::exchange(extra, 0);
+    for (int i = 0; i < params.size(); ++i) {
+      if (!IsWrittenBy(tp_rank, params.spec({i}).shard)) continue;
+      elements += kOfAParameter * PartOf(params, {i}, range).box.elements();
+    }
+    most = std::max(most, elements);
+  }
+  return most * static_cast<int64_t>(sizeof(float));
 }
 
 }  // namespace entrain

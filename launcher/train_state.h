@@ -42,6 +42,8 @@ std::vector<StateTensor> FullState(Model& model, const AdamWOptimizer& optimizer
 // What this rank writes of it: its range over dp, so that all ranks write at once. Over the mesh each element comes once.
 std::vector<StateTensor> StateToWrite(Model& model, const AdamWOptimizer& optimizer,
                                       const Mesh& mesh);
+// Bytes of that on the one of `dp` ranks that writes most; the model needs no memory yet.
+int64_t MostBytesToWrite(Model& model, int dp);
 
 }  // namespace entrain
 

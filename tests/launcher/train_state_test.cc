@@ -6,6 +6,9 @@
 #include <cmath>
 #include <limits>
 
+#include "tests/support/local_ranks.h"
+#include "tests/support/variants.h"
+
 namespace entrain {
 namespace {
 
@@ -52,6 +55,37 @@ TEST(TrainCountersTest, OtherTextIsRefusedWithItsPlace) {
     const auto read = ParseTrainCounters(text, "there");
     EXPECT_EQ(read.status().code(), absl::StatusCode::kDataLoss) << text;
     EXPECT_THAT(std::string(read.status().message()), HasSubstr("there/state.json"));
+  }
+}
+
+// A plan made before there is any memory is that of the rank that writes most.
+TEST(MostBytesToWriteTest, IsWhatTheRanksWrite) {
+  for (const Variant& variant : Variants()) {
+    for (const MeshShape shape : {MeshShape{1, 1}, MeshShape{3, 1}, MeshShape{2, 2}}) {
+      for (const int zero : {0, 1}) {
+        SCOPED_TRACE(variant.name);
+        std::vector<int64_t> planned(static_cast<size_t>(shape.world()));
+        std::vector<int64_t> written(planned.size());
+        OnLocalRanks(shape.world(), [&](std::unique_ptr<Communicator> world) {
+          const auto rank = static_cast<size_t>(world->rank());
+          const Mesh mesh(std::move(world), shape);
+          Model model(variant.config, TensorParallel(mesh.tp(), false));
+          planned[rank] = MostBytesToWrite(model, shape.dp);
+          model.Allocate(DType::kF32, true);
+          const AdamWOptimizer optimizer(model.params(), {}, mesh.dp(), zero);
+          for (const StateTensor& tensor : StateToWrite(model, optimizer, mesh)) {
+            written[rank] += tensor.box.elements() * static_cast<int64_t>(sizeof(float));
+          }
+        });
+        for (int tp = 0; tp < shape.tp; ++tp) {
+          int64_t most = 0;
+          for (int dp = 0; dp < shape.dp; ++dp) {
+            most = std::max(most, written[static_cast<size_t>(dp * shape.tp + tp)]);
+          }
+          EXPECT_EQ(planned[static_cast<size_t>(tp)], most);
+        }
+      }
+    }
   }
 }
 
