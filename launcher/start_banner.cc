@@ -40,6 +40,10 @@ std::string Memory(const MemoryPlan& m, int64_t available) {
       static_cast<double>(m.parameters + m.factors) / kMegabyte,
       static_cast<double>(m.optimizer) / kMegabyte, static_cast<double>(m.activations) / kMegabyte,
       static_cast<double>(m.program) / kMegabyte);
+  if (m.snapshot > 0) {
+    absl::StrAppendFormat(&text, ", copy for background saves %.0f",
+                          static_cast<double>(m.snapshot) / kMegabyte);
+  }
   if (available >= 0) {
     absl::StrAppendFormat(&text, " (free: %.0f MB)", static_cast<double>(available) / kMegabyte);
   }

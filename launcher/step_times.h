@@ -21,7 +21,7 @@ struct StepTimes {
   double communication_exposed = 0.0;  // in which this rank waited for collectives
   double communication_hidden = 0.0;   // not disjoint: they were under way while it computed
   double entropy_reduction = 0.0;      // not disjoint: of the exposed, that of entropies over dp
-  double save = 0.0;
+  double save = 0.0;                   // that the training loop lost to checkpoints
 
   void Add(const StepTimes& other);
   // {"data", seconds}, … in this order.

@@ -71,6 +71,7 @@ struct CheckpointSection {
   int64_t every = 1000;  // steps; 0: only at the end and on a signal
   int keep = 2;
   int64_t keep_every = 0;
+  bool background = false;  // written from a copy while training goes on
 };
 
 struct ValidationSection {

@@ -200,7 +200,9 @@ void AddIntervalKeys(Keys* keys) {
                       "steps between checkpoints; 0: at the end and on a signal only"))
       .Add(IntegerKey("keep", &CheckpointSection::keep, {.min = 2}, "newest checkpoints kept"))
       .Add(IntegerKey("keep_every", &CheckpointSection::keep_every, {},
-                      "also keep each multiple of it; 0: none"));
+                      "also keep each multiple of it; 0: none"))
+      .Add(BooleanKey("background", &CheckpointSection::background,
+                      "write from a copy while training goes on: takes the copy's memory"));
   SectionKeys("validation", &TrainConfig::validation, keys)
       .Add(IntegerKey("every", &ValidationSection::every, {}, "steps between passes; 0: never"))
       .Add(IntegerKey("batches", &ValidationSection::batches, {},

@@ -53,6 +53,10 @@ absl::Status TrainRun::SetUp() {
   }
   RETURN_IF_ERROR(world.Agree(CheckMemory(plan), "taking memory"));
   RETURN_IF_ERROR(world.Agree(LoadValues(), "loading values"));
+  if (config_.checkpoint.background) {
+    saver_ = std::make_unique<BackgroundSaver>(world, store_, Retention(),
+                                               StateToWrite(*model_, trainer_->optimizer(), mesh_));
+  }
   PrintBanner(plan);
   return world.Agree(OpenOutput(), "opening the run's files");
 }
@@ -131,11 +135,15 @@ absl::Status TrainRun::CheckMemory(const MemoryPlan& plan) const {
   if (available < 0 || plan.total() <= available) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrFormat(
       "this run needs about %.2f GB and %.2f GB are free (parameters %.2f, optimizer %.2f, "
-      "activations %.2f); lower train.micro_batch = %d, set train.recompute = true, or take a "
+      "activations %.2f%s); lower train.micro_batch = %d, set train.recompute = true, %sor take a "
       "smaller "
       "model",
       plan.total() / 1e9, available / 1e9, plan.parameters / 1e9, plan.optimizer / 1e9,
-      plan.activations / 1e9, config_.micro_batch(mesh_.dp().size())));
+      plan.activations / 1e9,
+      plan.snapshot > 0 ? absl::StrFormat(", copy for background saves %.2f", plan.snapshot / 1e9)
+                        : "",
+      config_.micro_batch(mesh_.dp().size()),
+      plan.snapshot > 0 ? "set checkpoint.background = false, " : ""));
 }
 
 absl::Status TrainRun::LoadValues() {
@@ -197,6 +205,12 @@ void TrainRun::PrintBanner(const MemoryPlan& plan) const {
 // ---- the loop ----
 
 absl::StatusOr<Verdict> TrainRun::Run() {
+  absl::StatusOr<Verdict> verdict = RunSteps();
+  if (!verdict.ok()) FinishSaveOnError();
+  return verdict;
+}
+
+absl::StatusOr<Verdict> TrainRun::RunSteps() {
   const int64_t first = trainer_->counters().step;
   progress_ = std::make_unique<Progress>(
       ProgressOptions{.first_step = first,
@@ -214,7 +228,7 @@ absl::StatusOr<Verdict> TrainRun::Run() {
     if (mine.ok() && !done) mine = trainer_->ReadBatches();
     ASSIGN_OR_RETURN(asked, Exchange(mine));
     // Only when all ranks are known to be well: saving is one work of all.
-    if (SaveIsDue(asked)) RETURN_IF_ERROR(Save());
+    RETURN_IF_ERROR(SaveAsAsked(asked));
     mine = supervision_.requests->Done(asked);
     if (done || asked.leave != 0) break;
     if (mine.ok()) mine = Step();
@@ -239,9 +253,11 @@ absl::Status TrainRun::Step() {
 absl::StatusOr<RunRequests::Seen> TrainRun::Exchange(const absl::Status& mine) {
   const RunRequests::Seen seen =
       supervision_.requests->Look(trainer_->counters().step, longest_step_, longest_save_);
-  int32_t flags[] = {mine.ok() ? 0 : 1, seen.leave, seen.save};
-  mesh_.world().AllReduce({flags, DType::kI32, {3}}, ReduceOp::kMax, "start of a step");
+  const bool saving = saver_ != nullptr && !saver_->Done();
+  int32_t flags[] = {mine.ok() ? 0 : 1, seen.leave, seen.save, saving ? 1 : 0};
+  mesh_.world().AllReduce({flags, DType::kI32, {4}}, ReduceOp::kMax, "start of a step");
   if (flags[0] != 0) return mesh_.world().Agree(mine, "an error");
+  if (flags[3] == 0) RETURN_IF_ERROR(FinishSave());
   return RunRequests::Seen{.leave = flags[1], .save = flags[2]};
 }
 
@@ -261,15 +277,9 @@ absl::Status TrainRun::AfterStep(const StepReport& report) {
       counters.step == 1) {
     RETURN_IF_ERROR(LogStep(report, validation_loss));
   }
-  if (counters.bad_steps_in_a_row >= config_.train.max_bad_steps) return TooManyBadSteps(report);
-  return absl::OkStatus();
-}
-
-bool TrainRun::SaveIsDue(const RunRequests::Seen& asked) const {
-  const int64_t step = trainer_->counters().step;
-  if (last_commit_ && last_commit_->step == step) return false;
-  if (asked.leave != 0 || step >= config_.train.steps) return true;
-  return step > 0 && (asked.save != 0 || Due(config_.checkpoint.every, step));
+  if (counters.bad_steps_in_a_row < config_.train.max_bad_steps) return absl::OkStatus();
+  FinishSaveOnError();  // the message names the last checkpoint
+  return TooManyBadSteps(report);
 }
 
 absl::StatusOr<std::optional<double>> TrainRun::ValidateIfDue() {
@@ -321,9 +331,11 @@ absl::Status TrainRun::TooManyBadSteps(const StepReport& report) const {
       "with --resume STEP"));
 }
 
+// ---- saving ----
+
 // The weights of a checkpoint are in it: where they first came from is nothing that it depends on. Every rank writes what it
 // owns; the first adds what is not a tensor.
-absl::Status TrainRun::Save() {
+CheckpointContents TrainRun::Contents() const {
   const TrainCounters& counters = trainer_->counters();
   CheckpointContents contents{.step = counters.step,
                               .tensors = StateToWrite(*model_, trainer_->optimizer(), mesh_)};
@@ -333,28 +345,80 @@ absl::Status TrainRun::Save() {
     contents.state_json = ToJson(counters);
     contents.config_toml = ToToml(config);
   }
+  return contents;
+}
+
+RetentionPolicy TrainRun::Retention() const {
+  return {.keep = config_.checkpoint.keep, .keep_every = config_.checkpoint.keep_every};
+}
+
+// Who asks for a checkpoint, or leaves, waits until it is committed; one that only falls due may take its time.
+absl::Status TrainRun::SaveAsAsked(const RunRequests::Seen& asked) {
+  const int64_t step = trainer_->counters().step;
+  const bool last = asked.leave != 0 || step >= config_.train.steps;
+  const bool wanted = last || (asked.save != 0 && step > 0);
+  if (wanted) RETURN_IF_ERROR(FinishSave());
+  if (last_commit_ && last_commit_->step == step) return absl::OkStatus();
+  if (wanted) return Save();
+  return step > 0 && Due(config_.checkpoint.every, step) ? BeginSave() : absl::OkStatus();
+}
+
+absl::Status TrainRun::Save() {
+  const CheckpointContents contents = Contents();
   supervision_.watchdog->Enter(RunPhase::kSave);
   const auto start = std::chrono::steady_clock::now();
   std::string warning;
-  ASSIGN_OR_RETURN(
-      const std::string path,
-      store_.Save(mesh_.world(), contents,
-                  {.keep = config_.checkpoint.keep, .keep_every = config_.checkpoint.keep_every},
-                  &warning));
-  const StepTimes took{.save = SecondsSince(start)};
-  longest_save_ = std::max(longest_save_, took.save);
-  times_since_log_.Add(took);
-  times_.Add(took);
-  Committed({counters.step, path});
+  ASSIGN_OR_RETURN(const std::string path,
+                   store_.Save(mesh_.world(), contents, Retention(), &warning));
+  ChargeSave(start);
+  longest_save_ = std::max(longest_save_, SecondsSince(start));
+  TellSaved({contents.step, path}, "", warning);
   supervision_.watchdog->Enter(RunPhase::kStep);
-  progress_->Say("saved " + path);
-  if (!warning.empty()) progress_->Say("warning: " + warning);
   return absl::OkStatus();
 }
 
-void TrainRun::Committed(const CheckpointInfo& commit) {
-  last_commit_ = commit;
-  supervision_.watchdog->Committed(commit.step, commit.path);
+absl::Status TrainRun::BeginSave() {
+  if (saver_ == nullptr) return Save();
+  RETURN_IF_ERROR(FinishSave());
+  const auto start = std::chrono::steady_clock::now();
+  saver_->Start(*context_, Contents());
+  ChargeSave(start);
+  return absl::OkStatus();
+}
+
+absl::Status TrainRun::FinishSave() {
+  if (saver_ == nullptr || !saver_->under_way()) return absl::OkStatus();
+  supervision_.watchdog->Enter(RunPhase::kSave);
+  const auto start = std::chrono::steady_clock::now();
+  const absl::StatusOr<BackgroundSave> saved = saver_->Wait();
+  ChargeSave(start);
+  RETURN_IF_ERROR(saved.status());
+  longest_save_ = std::max(longest_save_, saved->seconds);
+  TellSaved(saved->info, absl::StrFormat(" (%.1f s in the background)", saved->seconds),
+            saved->warning);
+  supervision_.watchdog->Enter(RunPhase::kStep);
+  return absl::OkStatus();
+}
+
+void TrainRun::FinishSaveOnError() {
+  const absl::Status saved = FinishSave();
+  if (saved.ok()) return;
+  progress_->Say(absl::StrCat("warning: the save under way failed: ", saved.message()));
+}
+
+void TrainRun::TellSaved(const CheckpointInfo& info, const std::string& how,
+                         const std::string& warning) {
+  last_commit_ = info;
+  supervision_.watchdog->Committed(info.step, info.path);
+  progress_->Say("saved " + info.path + how);
+  if (!warning.empty()) progress_->Say("warning: " + warning);
+}
+
+// What the training loop lost to it.
+void TrainRun::ChargeSave(std::chrono::steady_clock::time_point start) {
+  const StepTimes took{.save = SecondsSince(start)};
+  times_since_log_.Add(took);
+  times_.Add(took);
 }
 
 Verdict TrainRun::VerdictSoFar(ExitCode code, const std::string& reason) const {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/background_save.h"
 #include "launcher/metrics.h"
 #include "launcher/progress.h"
 #include "launcher/resume.h"
@@ -70,19 +71,29 @@ class TrainRun {
   void PrintBanner(const MemoryPlan& plan) const;
   const MeshShape& Shape() const { return options_.planned ? *options_.planned : mesh_.shape(); }
 
+  absl::StatusOr<Verdict> RunSteps();
   // After a step. Its one collective, a validation, comes before anything that can fail on one rank alone: such an error waits
   // for Exchange.
   absl::Status AfterStep(const StepReport& report);
   absl::Status Step();
-  bool SaveIsDue(const RunRequests::Seen& asked) const;
+  absl::Status SaveAsAsked(const RunRequests::Seen& asked);
   absl::Status LogStep(const StepReport& report, std::optional<double> validation_loss);
   absl::StatusOr<std::optional<double>> ValidateIfDue();
   absl::Status TooManyBadSteps(const StepReport& report) const;
+  CheckpointContents Contents() const;
+  RetentionPolicy Retention() const;
   absl::Status Save();
   // The worst of the ranks' statuses and, if all are well, what any of them is asked for: the same on every rank.
   absl::StatusOr<RunRequests::Seen> Exchange(const absl::Status& mine);
-  void Committed(const CheckpointInfo& commit);
   Verdict VerdictSoFar(ExitCode code, const std::string& reason) const;
+  // Saves, or with checkpoint.background begins to, when the save before has ended.
+  absl::Status BeginSave();
+  // Waits for the save under way, if there is one. The same status on every rank.
+  absl::Status FinishSave();
+  // The same on the way out with another error, beside which a save's own is only a warning.
+  void FinishSaveOnError();
+  void TellSaved(const CheckpointInfo& info, const std::string& how, const std::string& warning);
+  void ChargeSave(std::chrono::steady_clock::time_point start);
 
   FileSystem& fs_;
   TrainConfig config_;
@@ -106,6 +117,7 @@ class TrainRun {
   StepTimes times_;            // of the run
   double longest_step_ = 0.0;  // seconds, with the validation after it
   double longest_save_ = 0.0;
+  std::unique_ptr<BackgroundSaver> saver_;  // with checkpoint.background
 };
 
 }  // namespace entrain

@@ -69,6 +69,7 @@ MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, Model& m
           .factors = model.FactorBytes(config.compute_dtype()),
           .activations = ActivationBytes(config, mesh.dp, model),
           .wire = GradientBuckets::BytesNeeded(model.params(), mesh.dp, WireOf(config.parallel)),
+          .snapshot = config.checkpoint.background ? MostBytesToWrite(model, mesh.dp) : 0,
           .program = kProgramBytes};
 }
 

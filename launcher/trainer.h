@@ -26,9 +26,12 @@ struct MemoryPlan {
   int64_t factors = 0;      // built matrices of weight and spectral norm
   int64_t activations = 0;  // one micro-step; validation works in the same memory
   int64_t wire = 0;         // gradients as they travel
+  int64_t snapshot = 0;     // copy that a background save writes from
   int64_t program = 0;      // code, libraries, their work space, prefetched batches
 
-  int64_t total() const { return parameters + optimizer + factors + activations + wire + program; }
+  int64_t total() const {
+    return parameters + optimizer + factors + activations + wire + snapshot + program;
+  }
 };
 // Of one rank of the mesh; the model is that rank's part.
 MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, Model& model);

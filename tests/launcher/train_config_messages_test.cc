@@ -43,7 +43,7 @@ INSTANTIATE_TEST_SUITE_P(
         MessageCase{
             "[checkpoint]\nkeap = 3\n",
             "run.toml:2:1: unknown key 'keap' in [checkpoint], did you mean 'keep'? Keys of "
-            "[checkpoint]: every, keep, keep_every"},
+            "[checkpoint]: every, keep, keep_every, background"},
         MessageCase{
             "[logging]\nclip = 3\n",
             "run.toml:2:1: unknown key 'clip' in [logging]; it belongs to [optimizer]; keys "

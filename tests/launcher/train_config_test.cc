@@ -103,6 +103,7 @@ min_lr = 0.1
 every = 5
 keep = 3
 keep_every = 10
+background = true
 [validation]
 every = 6
 batches = 7
@@ -165,6 +166,7 @@ every = 8
   EXPECT_EQ(config.checkpoint.every, 5);
   EXPECT_EQ(config.checkpoint.keep, 3);
   EXPECT_EQ(config.checkpoint.keep_every, 10);
+  EXPECT_TRUE(config.checkpoint.background);
   EXPECT_EQ(config.validation.every, 6);
   EXPECT_EQ(config.validation.batches, 7);
   EXPECT_EQ(config.logging.every, 8);
