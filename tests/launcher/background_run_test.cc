@@ -129,7 +129,9 @@ TEST_F(BackgroundRunTest, StepsGoOnAndNothingIsSaidBeforeTheCommit) {
   ASSERT_TRUE(FileSystem::Posix().MakeDirectories(run()).ok());
   GatedFileSystem fs(FileSystem::Posix(), CheckpointName(5) + "/manifest");
   const Mesh mesh(MakeWorldOfOne(), {});
-  TrainRun training(fs, config, {.threads = 1}, mesh);
+  RunRequests requests(fs, {.run_dir = run()});
+  Watchdog watchdog({});
+  TrainRun training(fs, config, {.threads = {.threads = 1}}, mesh, {&requests, &watchdog});
   ASSERT_TRUE(training.SetUp().ok());
 
   std::thread watcher([&] {

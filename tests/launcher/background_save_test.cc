@@ -88,13 +88,12 @@ class BackgroundSaverTest : public ::testing::TestWithParam<int> {
   }
   // Runs every rank on a thread, with a saver each.
   void OnRanks(FileSystem& fs, const std::function<void(Communicator&, Rank&)>& body) const {
-    RunLocalRanks(
-        GetParam(),
-        [&](Communicator& world) {
-          Rank rank(world, fs, folder());
-          body(world, rank);
-        },
-        /*progress_microseconds=*/50);
+    RunLocalRanks(GetParam(),
+                  [&](Communicator& world) {
+                    Rank rank(world, fs, folder());
+                    body(world, rank);
+                  },
+                  {.progress_microseconds = 50});
   }
   std::vector<std::pair<std::string, std::string>> Files(const std::string& path) const {
     std::vector<std::pair<std::string, std::string>> files;

@@ -192,9 +192,10 @@ TEST(TrainConfigMessagesTest, OverridesAreNamedAsTheyWereGiven) {
             "--set train.steps=ten: [train] steps = \"ten\": must be an integer >= 1");
   EXPECT_EQ(message("train.steps=1e3"),
             "--set train.steps=1e3: [train] steps = 1000.0: must be an integer >= 1");
-  EXPECT_EQ(message("train.steps=1\nsteps=2"),
-            "--set train.steps=1\\nsteps=2: [train] steps = \"1\\u000Asteps=2\": must be an integer "
-            ">= 1");
+  EXPECT_EQ(
+      message("train.steps=1\nsteps=2"),
+      "--set train.steps=1\\nsteps=2: [train] steps = \"1\\u000Asteps=2\": must be an integer "
+      ">= 1");
   EXPECT_EQ(
       message("train.step=10"),
       "--set train.step=10: unknown key 'step' in [train], did you mean 'steps'? Keys of [train]: "
