@@ -21,9 +21,20 @@ int64_t BytesOf(const std::vector<StateTensor>& tensors) {
   return bytes;
 }
 
+constexpr int64_t kChunk = int64_t{1} << 20;
+
+// The system backs memory when it is first written to, which takes several times as long as a copy: not in the first save.
+Buffer TakeMemory(const Context& context, int64_t bytes) {
+  Buffer memory(bytes);
+  auto* data = static_cast<char*>(memory.data());
+  ParallelForChunks(context, bytes, kChunk, [&](int64_t begin, int64_t end) {
+    std::memset(data + begin, 0, static_cast<size_t>(end - begin));
+  });
+  return memory;
+}
+
 // By all threads: one core alone does not reach the memory's speed.
 void Copy(const Context& context, const void* from, void* to, int64_t bytes) {
-  constexpr int64_t kChunk = int64_t{1} << 20;
   const auto* source = static_cast<const char*>(from);
   auto* target = static_cast<char*>(to);
   ParallelForChunks(context, bytes, kChunk, [&](int64_t begin, int64_t end) {
@@ -33,13 +44,14 @@ void Copy(const Context& context, const void* from, void* to, int64_t bytes) {
 
 }  // namespace
 
-BackgroundSaver::BackgroundSaver(Communicator& world, CheckpointStore& store,
-                                 const RetentionPolicy& retention,
+BackgroundSaver::BackgroundSaver(const Context& context, Communicator& world,
+                                 CheckpointStore& store, const RetentionPolicy& retention,
                                  const std::vector<StateTensor>& tensors)
-    : comm_(world.Split(0, world.rank(), "save")),
+    : context_(context),
+      comm_(world.Split(0, world.rank(), "save")),
       store_(store),
       retention_(retention),
-      memory_(BytesOf(tensors)),
+      memory_(TakeMemory(context, BytesOf(tensors))),
       thread_([this] { RunThread(); }) {}
 
 BackgroundSaver::~BackgroundSaver() {
@@ -51,13 +63,13 @@ BackgroundSaver::~BackgroundSaver() {
   thread_.join();
 }
 
-void BackgroundSaver::Start(const Context& context, CheckpointContents contents) {
+void BackgroundSaver::Start(CheckpointContents contents) {
   CHECK(!under_way_) << "a save was started before the one under way was waited for";
   CHECK_LE(BytesOf(contents.tensors), memory_.bytes());
   under_way_ = true;
   auto* place = static_cast<float*>(memory_.data());
   for (StateTensor& tensor : contents.tensors) {
-    Copy(context, tensor.data, place, BytesOf(tensor));
+    Copy(context_, tensor.data, place, BytesOf(tensor));
     tensor.data = place;
     place += tensor.box.elements();
   }

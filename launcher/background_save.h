@@ -27,17 +27,17 @@ struct BackgroundSave {
 // saves are collectives over a communicator of their own, so that they mix with training's in no order.
 class BackgroundSaver {
  public:
-  // Collective over `world`. `store` must outlive the saver. The memory for copies, of `tensors` and of others of the same
-  // size, is taken here.
-  BackgroundSaver(Communicator& world, CheckpointStore& store, const RetentionPolicy& retention,
-                  const std::vector<StateTensor>& tensors);
+  // Collective over `world`. `context` and `store` must outlive the saver. The memory for copies, of `tensors` and of others
+  // of the same size, is taken here.
+  BackgroundSaver(const Context& context, Communicator& world, CheckpointStore& store,
+                  const RetentionPolicy& retention, const std::vector<StateTensor>& tensors);
   // Waits for the save under way.
   ~BackgroundSaver();
   BackgroundSaver(const BackgroundSaver&) = delete;
   BackgroundSaver& operator=(const BackgroundSaver&) = delete;
 
   // Copies what the tensors hold and begins to save it; the originals may change afterwards. None may be under way.
-  void Start(const Context& context, CheckpointContents contents);
+  void Start(CheckpointContents contents);
   // From Start to Wait, whether or not it has ended.
   bool under_way() const { return under_way_; }
   // Wait would not wait, as far as this rank knows: others may still be at work.
@@ -49,6 +49,7 @@ class BackgroundSaver {
   void RunThread();
   absl::StatusOr<BackgroundSave> Save();
 
+  const Context& context_;              // of the training loop
   std::unique_ptr<Communicator> comm_;  // of the thread alone
   CheckpointStore& store_;
   RetentionPolicy retention_;

@@ -54,7 +54,7 @@ absl::Status TrainRun::SetUp() {
   RETURN_IF_ERROR(world.Agree(CheckMemory(plan), "taking memory"));
   RETURN_IF_ERROR(world.Agree(LoadValues(), "loading values"));
   if (config_.checkpoint.background) {
-    saver_ = std::make_unique<BackgroundSaver>(world, store_, Retention(),
+    saver_ = std::make_unique<BackgroundSaver>(*context_, world, store_, Retention(),
                                                StateToWrite(*model_, trainer_->optimizer(), mesh_));
   }
   PrintBanner(plan);
@@ -381,7 +381,7 @@ absl::Status TrainRun::BeginSave() {
   if (saver_ == nullptr) return Save();
   RETURN_IF_ERROR(FinishSave());
   const auto start = std::chrono::steady_clock::now();
-  saver_->Start(*context_, Contents());
+  saver_->Start(Contents());
   ChargeSave(start);
   return absl::OkStatus();
 }

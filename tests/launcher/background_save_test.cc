@@ -32,12 +32,12 @@ class Rank {
       : world_(world),
         context_(*Context::CreateCpu(2)),
         store_(fs, folder),
-        saver_(world, store_, kKeepMany, ContentsOf(0).tensors) {}
+        saver_(*context_, world, store_, kKeepMany, ContentsOf(0).tensors) {}
 
   // The state goes on to something else as soon as the save has begun.
   void Start(int64_t step) {
     const CheckpointContents contents = ContentsOf(step);
-    saver_.Start(*context_, contents);
+    saver_.Start(contents);
     for (const StateTensor& tensor : contents.tensors) {
       std::fill_n(tensor.data, tensor.box.elements(), -1.0f);
     }
