@@ -134,17 +134,20 @@ TEST_P(BackgroundRanksTest, AFailedSaveEndsAllRanksWithTheForegroundsMessage) {
   config_.checkpoint.every = 20;
   std::vector<std::string> messages;
   for (const bool background : {false, true}) {
-    RunningProcess process(Command(background));
-    const std::string folder = config_.run.dir + "/checkpoints";
-    WaitForCheckpoint(CheckpointStore(FileSystem::Posix(), folder), 20);
-    const std::string later = config_.run.dir + "/later";
+    // Made beforehand: the run does not wait for it.
+    const std::string later = folder_.path() + "/later";
     ASSERT_TRUE(FileSystem::Posix().MakeDirectories(later).ok());
     Manifest manifest;
     manifest.extra = R"({"checkpoint_version": 99, "step": 1000})";
     ASSERT_TRUE(CommitManifest(FileSystem::Posix(), later, manifest).ok());
-    ASSERT_TRUE(FileSystem::Posix().Rename(later, JoinPath(folder, CheckpointName(kRefused))).ok());
+    RunningProcess process(Command(background));
+    const std::string folder = config_.run.dir + "/checkpoints";
+    WaitForCheckpoint(CheckpointStore(FileSystem::Posix(), folder), 20);
+    const absl::Status renamed =
+        FileSystem::Posix().Rename(later, JoinPath(folder, CheckpointName(kRefused)));
+    ASSERT_TRUE(renamed.ok()) << renamed;
     const ProcessResult result = process.Wait();
-    EXPECT_EQ(result.code, 78) << result.error;
+    EXPECT_EQ(result.code, 78) << result.output << result.error;
     const std::string at = JoinPath(folder, CheckpointName(kRefused - 20));
     EXPECT_THAT(result.output, HasSubstr("saved " + at));
     const std::string verdict =
