@@ -176,9 +176,12 @@ absl::Status RunToVerdict(FileSystem& fs, const TrainConfig& config, const Train
 // Every rank returns the same status. `made`: the mesh, which the caller ends.
 absl::Status TrainInGroup(TrainOptions options, ProcessGroup& group, std::optional<Mesh>* made) {
   FileSystem& fs = FileSystem::Posix();
-  ASSIGN_OR_RETURN(options.run.resume, ParseResumePolicy(options.resume));
+  const absl::StatusOr<ResumePolicy> resume = ParseResumePolicy(options.resume);
   const absl::StatusOr<TrainConfig> config = LoadTrainConfig(options.config, options.overrides);
-  RETURN_IF_ERROR(group.world->Agree(config.status(), "reading the configuration"));
+  absl::Status given = resume.status();
+  given.Update(config.status());
+  RETURN_IF_ERROR(group.world->Agree(given, "reading the configuration"));
+  options.run.resume = *resume;
   RETURN_IF_ERROR(CheckSameEverywhere(*group.world, StartedWith(*config, options),
                                       "the configuration",
                                       "start all ranks with the same configuration and options"));

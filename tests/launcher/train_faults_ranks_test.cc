@@ -236,6 +236,12 @@ TEST_F(TrainFaultsTest, AnotherOption) {
   ExpectOneMessage(result, {"[command line] --stop-at 7 and not --stop-at 0"});
 }
 
+TEST_F(TrainFaultsTest, AnOptionThatOneRankCannotRead) {
+  const ProcessResult result = RunProcess(EachItsOwn({One(), One({}, {"--resume", "perhaps"})}));
+  EXPECT_EQ(result.code, 78) << result.error;
+  ExpectOneMessage(result, {"perhaps", "(rank 1)"});
+}
+
 // Hosts that each have a copy of the data: here folders, as the path is relative.
 class OwnDataTest : public TrainFaultsTest {
  protected:
