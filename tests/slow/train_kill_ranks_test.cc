@@ -32,7 +32,9 @@ class TrainKillTest : public TrainRanksTest, public ::testing::WithParamInterfac
     config_.parallel.zero = GetParam().zero;
     config_.checkpoint.background = GetParam().background;
     config_.checkpoint.every = 3;
-    config_.train.steps = 30 * Kills();
+    // Steps of some milliseconds, and more of them than a run comes to before it is killed.
+    config_.train.global_batch = 64;
+    config_.train.steps = 150 * Kills();
   }
 
   int64_t LoggedStep() const {
@@ -52,10 +54,14 @@ class TrainKillTest : public TrainRanksTest, public ::testing::WithParamInterfac
     std::this_thread::sleep_for(std::chrono::microseconds(random_() % 20000));
   }
 
-  // Of a rank, any; false when there is none yet.
+  // Of a rank, any; waits until there is one. False when there is none for long: the run has ended by itself.
   bool KillOne(const RunningProcess& process) {
-    const std::vector<pid_t> pids = ChildrenOf(process.pid());
-    return !pids.empty() && kill(pids[random_() % pids.size()], SIGKILL) == 0;
+    for (int tries = 0; tries < 500; ++tries) {
+      const std::vector<pid_t> pids = ChildrenOf(process.pid());
+      if (!pids.empty()) return kill(pids[random_() % pids.size()], SIGKILL) == 0;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return false;
   }
 
   std::mt19937 random_{20261126};
@@ -70,7 +76,7 @@ TEST_P(TrainKillTest, EndsWithTheWeightsOfAnUndisturbedRun) {
   for (int killed = 0; killed < Kills(); ++killed) {
     RunningProcess process(Command(GetParam().ranks, {}));
     WaitForAMoment();
-    while (!KillOne(process)) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    ASSERT_TRUE(KillOne(process)) << "the run ended before it was killed";
     const ProcessResult result = process.Wait();
     ASSERT_EQ(result.code, 137) << result.error;
   }
