@@ -109,6 +109,8 @@ INSTANTIATE_TEST_SUITE_P(Meshes, LostRankTest,
                          [](const auto& info) { return info.param.name; });
 
 TEST_P(LostRankTest, StoppedIsFoundByItsSilence) {
+  // One mesh by the default of ten seconds; the others need not make every test run wait as long.
+  if (GetParam().name != std::string("dp2")) config_.parallel.peer_timeout_seconds = 3;
   RunningProcess process(Command(ranks(), {}));
   const std::vector<pid_t> pids = RanksUnderWay(process, static_cast<size_t>(ranks()));
   kill(pids[1], SIGSTOP);
@@ -118,7 +120,7 @@ TEST_P(LostRankTest, StoppedIsFoundByItsSilence) {
   EXPECT_NE(result.code, 0);
   EXPECT_THAT(result.error,
               ContainsRegex("entrain: rank [0-9] of [0-9] on .*: rank 1 has given no sign of life "
-                            "for 1[0-9] s.*this rank is in .* over [a-z]+, waiting for rank"));
+                            "for [0-9]+ s.*this rank is in .* over [a-z]+, waiting for rank"));
   EXPECT_EQ(VerdictFile()["code"], 1);
   EXPECT_THAT(std::string(VerdictFile()["reason"]), HasSubstr("rank 1 has given no sign of life"));
   EXPECT_GE(VerdictFile()["last_commit"], 3);

@@ -14,7 +14,7 @@ namespace {
 
 int Kills() {
   const char* asked = std::getenv("ENTRAIN_KILLS");
-  return asked != nullptr ? std::atoi(asked) : 6;
+  return asked != nullptr ? std::atoi(asked) : 3;
 }
 
 struct KilledRun {
