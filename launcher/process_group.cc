@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "launcher/exit_status.h"
 #include "parallel/comm/communicator_host.h"
 #include "runtime/device/context.h"
 
@@ -28,6 +30,13 @@ absl::Status CheckSlurm(const EnvironmentLookup& variable, int world) {
       absl::StrCat("SLURM_NTASKS=", *tasks, ", but this world has ", world,
                    world == 1 ? " rank" : " ranks", ": start it with srun --mpi=pmix or mpirun -n ",
                    *tasks, ", or unset SLURM_NTASKS if a smaller world is meant"));
+}
+
+// Told by one rank before MPI ends, for which all wait: after that a rank that leaves with an error has its launcher end the
+// one that speaks.
+absl::Status Refuse(absl::Status status) {
+  return SpeaksForAll(ProcessEnvironment()) ? Tell(std::move(status))
+                                            : MarkAsTold(std::move(status));
 }
 
 }  // namespace
@@ -93,12 +102,12 @@ absl::StatusOr<ProcessGroup> JoinProcessGroup() {
   const int size = mpi.transport->size();
   const LauncherFacts& launcher = group.launcher;
   if (launcher.ranks != 0 && launcher.ranks != size) {
-    return absl::FailedPreconditionError(absl::StrCat(
+    return Refuse(absl::FailedPreconditionError(absl::StrCat(
         launcher.name, " says ", launcher.evidence, ", but MPI (", mpi.library,
         ") sees a world of ", size,
-        ": the program's MPI does not fit the launcher; use the launcher of the same MPI"));
+        ": the program's MPI does not fit the launcher; use the launcher of the same MPI")));
   }
-  RETURN_IF_ERROR(CheckSlurm(ProcessEnvironment(), size));
+  RETURN_IF_ERROR(Refuse(CheckSlurm(ProcessEnvironment(), size)));
   group.place = mpi.place;
   group.backend = absl::StrCat("mpi (", mpi.library, ")");
   group.world = MakeHostCommunicator(std::move(mpi.transport), {.monitor_peers = true});

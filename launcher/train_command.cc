@@ -222,7 +222,7 @@ absl::Status RunTrain(const TrainOptions& options) {
   if (group.ok() && options.ranks > 0 && group->world->size() > 1) {
     absl::Status refused = absl::InvalidArgumentError(
         "--ranks plans a mesh from one process; start it without mpirun");
-    return group->world->rank() == 0 ? refused : MarkAsTold(refused);
+    return group->world->rank() == 0 ? Tell(refused) : MarkAsTold(refused);
   }
   if (!group.ok()) {
     return SpeaksForAll(ProcessEnvironment()) ? group.status() : MarkAsTold(group.status());
