@@ -8,24 +8,38 @@ std::string JoinPath(std::string_view folder, std::string_view name) {
   return path.append(name);
 }
 
-absl::Status WriteTextSynced(FileSystem& fs, const std::string& path, std::string_view text) {
+namespace {
+
+absl::Status WriteText(FileSystem& fs, const std::string& path, std::string_view text, bool sync) {
   ASSIGN_OR_RETURN(std::unique_ptr<WritableFile> file, fs.Create(path));
   RETURN_IF_ERROR(file->Append(text.data(), static_cast<int64_t>(text.size())));
-  RETURN_IF_ERROR(file->Sync());
+  if (sync) RETURN_IF_ERROR(file->Sync());
   return file->Close();
 }
 
-absl::Status WriteTextAtomically(FileSystem& fs, const std::string& path, std::string_view text) {
+absl::Status Replace(FileSystem& fs, const std::string& path, std::string_view text, bool sync) {
   const std::string temporary = path + ".tmp";
-  absl::Status written = WriteTextSynced(fs, temporary, text);
+  absl::Status written = WriteText(fs, temporary, text, sync);
   if (written.ok()) written = fs.Rename(temporary, path);
-  if (!written.ok()) {
-    // The error that matters is the first one; what is left of the temporary file is overwritten by
-    // the next attempt.
-    fs.RemoveFile(temporary).IgnoreError();
-    return written;
-  }
+  // The error that matters is the first one; what is left of the temporary file is overwritten by
+  // the next attempt.
+  if (!written.ok()) fs.RemoveFile(temporary).IgnoreError();
+  return written;
+}
+
+}  // namespace
+
+absl::Status WriteTextSynced(FileSystem& fs, const std::string& path, std::string_view text) {
+  return WriteText(fs, path, text, true);
+}
+
+absl::Status WriteTextAtomically(FileSystem& fs, const std::string& path, std::string_view text) {
+  RETURN_IF_ERROR(Replace(fs, path, text, true));
   return fs.SyncDirectory(ParentPath(path));
+}
+
+absl::Status WriteTextUnsynced(FileSystem& fs, const std::string& path, std::string_view text) {
+  return Replace(fs, path, text, false);
 }
 
 std::string ParentPath(std::string_view path) {

@@ -83,6 +83,9 @@ absl::Status WriteTextSynced(FileSystem& fs, const std::string& path, std::strin
 // new one, never a part.
 absl::Status WriteTextAtomically(FileSystem& fs, const std::string& path, std::string_view text);
 
+// The same without a sync, for what is of no use after a crash of the machine.
+absl::Status WriteTextUnsynced(FileSystem& fs, const std::string& path, std::string_view text);
+
 }  // namespace entrain
 
 #endif  // ENTRAIN_RUNTIME_IO_FILE_SYSTEM_H_
