@@ -1,10 +1,10 @@
 #include "launcher/background_save.h"
 
-#include <chrono>
 #include <cstring>
 #include <utility>
 
 #include "runtime/base/check.h"
+#include "runtime/base/clock.h"
 #include "runtime/device/parallel_for.h"
 
 namespace entrain {
@@ -109,10 +109,10 @@ void BackgroundSaver::RunThread() {
 }
 
 absl::StatusOr<BackgroundSave> BackgroundSaver::Save() {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = SteadyClock::now();
   BackgroundSave save{.info = {.step = snapshot_.step}};
   ASSIGN_OR_RETURN(save.info.path, store_.Save(*comm_, snapshot_, retention_, &save.warning));
-  save.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  save.seconds = SecondsSince(start);
   return save;
 }
 

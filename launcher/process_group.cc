@@ -103,13 +103,13 @@ absl::StatusOr<ProcessGroup> JoinProcessGroup() {
   const LauncherFacts& launcher = group.launcher;
   if (launcher.ranks != 0 && launcher.ranks != size) {
     return Refuse(absl::FailedPreconditionError(absl::StrCat(
-        launcher.name, " says ", launcher.evidence, ", but MPI (", mpi.library,
+        launcher.name, " says ", launcher.evidence, ", but MPI (", mpi.version,
         ") sees a world of ", size,
         ": the program's MPI does not fit the launcher; use the launcher of the same MPI")));
   }
   RETURN_IF_ERROR(Refuse(CheckSlurm(ProcessEnvironment(), size)));
   group.place = mpi.place;
-  group.backend = absl::StrCat("mpi (", mpi.library, ")");
+  group.backend = absl::StrCat("mpi (", mpi.version, ")");
   group.world = MakeHostCommunicator(std::move(mpi.transport), {.monitor_peers = true});
   return group;
 }

@@ -116,4 +116,10 @@ std::string RanksText(const std::vector<int>& ranks) {
   return text;
 }
 
+std::string Describe(const WorldOperation& operation) {
+  if (operation.name.empty()) return "before its first operation";
+  if (operation.awaited.empty()) return absl::StrCat("past ", operation.name);
+  return absl::StrCat("in ", operation.name, ", waiting for ", RanksText(operation.awaited));
+}
+
 }  // namespace entrain

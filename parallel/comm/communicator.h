@@ -142,6 +142,8 @@ class Communicator {
 
 // "rank 3", "ranks 1, 2": at most eight of them.
 std::string RanksText(const std::vector<int>& ranks);
+// "in gradient bucket 3 over dp, waiting for rank 1", "past split of world", "before its first operation".
+std::string Describe(const WorldOperation& operation);
 
 }  // namespace entrain
 

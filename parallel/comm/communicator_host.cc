@@ -1,7 +1,6 @@
 #include "parallel/comm/communicator_host.h"
 
 #include <algorithm>
-#include <chrono>
 #include <numeric>
 #include <utility>
 
@@ -11,15 +10,10 @@
 #include "parallel/comm/host_operation.h"
 #include "parallel/comm/transport_local.h"
 #include "runtime/base/check.h"
+#include "runtime/base/clock.h"
 
 namespace entrain {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double SecondsBetween(Clock::time_point from, Clock::time_point to) {
-  return std::chrono::duration<double>(to - from).count();
-}
 
 class HostCommunicator final : public Communicator {
  public:
@@ -95,13 +89,13 @@ class HostCommunicator final : public Communicator {
     ++under_way_;
     HostGroup group{&engine_->transport(), members_, rank_, first_tag_ + next_tag_};
     next_tag_ = (next_tag_ + 1) % kMaxPending;
-    const Clock::time_point started = Clock::now();
+    const SteadyClock::time_point started = SteadyClock::now();
     auto pending = engine_->Start(absl::StrCat(std::string(what), " over ", name_), members_,
                                   [&] { return make(std::move(group)); });
     return PendingCollective([this, pending, started] {
-      const Clock::time_point waited = Clock::now();
+      const SteadyClock::time_point waited = SteadyClock::now();
       engine_->Wait(*pending);
-      time_.exposed_seconds += SecondsBetween(waited, Clock::now());
+      time_.exposed_seconds += SecondsBetween(waited, SteadyClock::now());
       time_.under_way_seconds += SecondsBetween(started, pending->finished);
       --under_way_;
     });

@@ -8,6 +8,7 @@
 #include "parallel/comm/communicator_limits.h"
 #include "parallel/comm/rank_failure.h"
 #include "runtime/base/check.h"
+#include "runtime/base/clock.h"
 
 namespace entrain {
 
@@ -82,10 +83,10 @@ void HostEngine::Wait(PendingOperation& pending) {
     const int64_t messages = MessagesOf(pending);
     if (messages != last_messages) last_progress = Clock::now();
     last_messages = messages;
-    const std::chrono::duration<double> waited = Clock::now() - last_progress;
+    const double waited = SecondsSince(last_progress);
     // The lowest rank speaks first, and the launcher ends the others: one message, not one a rank.
     const double limit = wait_seconds_;
-    if (limit > 0 && waited.count() > limit + 2.0 * transport_->rank()) TimeOut(pending);
+    if (limit > 0 && waited > limit + 2.0 * transport_->rank()) TimeOut(pending);
     std::this_thread::sleep_for(kPause);
   }
 }
@@ -119,12 +120,24 @@ void HostEngine::SetTimeouts(const CommTimeouts& timeouts) {
 }
 
 WorldOperation HostEngine::LastOperation() {
-  const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
-  if (lock.owns_lock() && !pending_.empty()) {
-    const PendingOperation& oldest = *pending_.front();
-    return {oldest.name, AwaitedBy(oldest)};
+  // A waiter holds the lock every few microseconds, a thread that hangs in the transport for ever.
+  constexpr int kTries = 100;
+  for (int i = 0; i < kTries; ++i) {
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    if (lock.owns_lock()) return LastOperationLocked();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
-  const std::lock_guard<std::mutex> last(last_mutex_);
+  return LastStarted();
+}
+
+WorldOperation HostEngine::LastOperationLocked() {
+  if (pending_.empty()) return LastStarted();
+  const PendingOperation& oldest = *pending_.front();
+  return {oldest.name, AwaitedBy(oldest)};
+}
+
+WorldOperation HostEngine::LastStarted() {
+  const std::lock_guard<std::mutex> lock(last_mutex_);
   return {last_started_, {}};
 }
 
@@ -157,19 +170,11 @@ void HostEngine::CheckPeer(Clock::time_point now) {
   const double limit = silence_seconds_;
   const double silence = monitor_->Silence(now);
   if (limit <= 0 || silence <= limit) return;
-  std::string here;
-  if (!pending_.empty()) {
-    const PendingOperation& oldest = *pending_.front();
-    here = absl::StrCat("; this rank is in ", oldest.name, ", waiting for ",
-                        RanksText(AwaitedBy(oldest)));
-  } else if (const std::lock_guard<std::mutex> last(last_mutex_); !last_started_.empty()) {
-    here = absl::StrCat("; the last operation of this rank was ", last_started_);
-  }
   FailRank(
       transport_->Describe(),
       absl::StrFormat("rank %d has given no sign of life for %.0f s: its process is stopped or "
-                      "gone, or its host cannot be reached%s",
-                      monitor_->predecessor(), silence, here));
+                      "gone, or its host cannot be reached; this rank is %s",
+                      monitor_->predecessor(), silence, Describe(LastOperationLocked())));
 }
 
 void HostEngine::SayFarewell() {

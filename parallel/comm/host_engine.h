@@ -61,6 +61,8 @@ class HostEngine {
   using Clock = std::chrono::steady_clock;
 
   void PollLocked();
+  WorldOperation LastOperationLocked();
+  WorldOperation LastStarted();
   int64_t MessagesOf(const PendingOperation& pending);
   // World ranks.
   static std::vector<int> AwaitedBy(const PendingOperation& pending);

@@ -1,13 +1,14 @@
 #include "parallel/comm/peer_monitor.h"
 
 #include "runtime/base/check.h"
+#include "runtime/base/clock.h"
 
 namespace entrain {
 
 PeerMonitor::PeerMonitor(Transport& transport, int tag, Clock::time_point now)
     : transport_(transport), tag_(tag), last_heard_(now), last_called_(now) {
   CHECK_GT(transport.size(), 1);
-  receiving_ = transport_.Receive(predecessor(), tag_, received_.get(), sizeof(int32_t));
+  receiving_ = transport_.Receive(predecessor(), tag_, &received_, sizeof(int32_t));
 }
 
 int PeerMonitor::predecessor() const {
@@ -21,8 +22,8 @@ void PeerMonitor::Beat(Clock::time_point now) {
   while (receiving_ >= 0 && transport_.Done(receiving_)) {
     last_heard_ = now;
     receiving_ = -1;
-    if (*received_ == kFarewell) break;
-    receiving_ = transport_.Receive(predecessor(), tag_, received_.get(), sizeof(int32_t));
+    if (received_ == kFarewell) break;
+    receiving_ = transport_.Receive(predecessor(), tag_, &received_, sizeof(int32_t));
   }
   // One at a time: to a successor that is stopped beats would pile up.
   if (sending_ >= 0 && !transport_.Done(sending_)) return;
@@ -38,14 +39,14 @@ void PeerMonitor::Beat(Clock::time_point now) {
 }
 
 void PeerMonitor::Send(BeatKind kind) {
-  *sent_ = kind;
+  sent_ = kind;
   const int successor = (transport_.rank() + 1) % transport_.size();
-  sending_ = transport_.Send(successor, tag_, sent_.get(), sizeof(int32_t));
+  sending_ = transport_.Send(successor, tag_, &sent_, sizeof(int32_t));
 }
 
 double PeerMonitor::Silence(Clock::time_point now) const {
   if (receiving_ < 0) return 0.0;  // it has said farewell
-  return std::chrono::duration<double>(now - last_heard_).count();
+  return SecondsBetween(last_heard_, now);
 }
 
 void PeerMonitor::SayFarewell() { farewell_asked_ = true; }

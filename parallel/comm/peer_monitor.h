@@ -8,7 +8,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <memory>
 
 #include "parallel/comm/transport.h"
 
@@ -21,6 +20,8 @@ class PeerMonitor {
   // Beats have a tag of their own. `transport` of at least two ranks must outlive the monitor; every call is one of the
   // transport's user, so it is made under the same lock.
   PeerMonitor(Transport& transport, int tag, Clock::time_point now);
+  PeerMonitor(const PeerMonitor&) = delete;  // messages under way know its memory
+  PeerMonitor& operator=(const PeerMonitor&) = delete;
 
   int predecessor() const;
 
@@ -42,9 +43,8 @@ class PeerMonitor {
 
   Transport& transport_;
   int tag_;
-  // In memory of their own: a message must not move.
-  std::unique_ptr<int32_t> sent_ = std::make_unique<int32_t>(kAlive);
-  std::unique_ptr<int32_t> received_ = std::make_unique<int32_t>(kAlive);
+  int32_t sent_ = kAlive;
+  int32_t received_ = kAlive;
   Transport::Message sending_ = -1;
   Transport::Message receiving_ = -1;
   bool farewell_asked_ = false;

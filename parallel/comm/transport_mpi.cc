@@ -15,7 +15,7 @@ namespace {
 
 std::string FirstLine(const std::string& text) { return text.substr(0, text.find_first_of(",\n")); }
 
-std::string LibraryVersion() {
+std::string MpiVersion() {
   char text[MPI_MAX_LIBRARY_VERSION_STRING];
   int length = 0;
   MPI_Get_library_version(text, &length);
@@ -126,16 +126,16 @@ absl::StatusOr<MpiWorld> JoinMpiWorld() {
     return absl::UnavailableError("MPI_Init failed; see MPI's own message above");
   }
   if (provided < MPI_THREAD_SERIALIZED) {
-    const std::string library = LibraryVersion();
+    const std::string version = MpiVersion();
     MPI_Finalize();
     return absl::FailedPreconditionError(absl::StrCat(
-        library,
+        version,
         " was built without threads (MPI_THREAD_SERIALIZED is needed); use another build"));
   }
   MpiWorld world;
   world.place = FindPlace();
   world.transport = std::make_unique<MpiTransport>(world.place.host);
-  world.library = LibraryVersion();
+  world.version = MpiVersion();
   return world;
 }
 

@@ -21,7 +21,7 @@ struct NodePlace {
 struct MpiWorld {
   std::unique_ptr<Transport> transport;
   NodePlace place;
-  std::string library;  // "Open MPI v4.1.4"
+  std::string version;  // "Open MPI v4.1.4"
 };
 
 // Initialises MPI; it is finalised when the transport ends. Once in a process. FailedPrecondition when the library does

@@ -321,7 +321,7 @@ int Main(int argc, char** argv) {
   if (transport.rank() == 0) {
     std::printf("%s a rank, 2 ranks on %ld cores, %s; medians of %d\n\n",
                 (*context)->Description().c_str(), sysconf(_SC_NPROCESSORS_ONLN),
-                world->library.c_str(), rounds);
+                world->version.c_str(), rounds);
   }
   CompareAll(*Make(transport, 0), bytes, rounds);
   MeasureHiding(**context, transport, bytes, rounds);
