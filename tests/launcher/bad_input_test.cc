@@ -7,10 +7,8 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
-#include "runtime/io/manifest.h"
 #include "tests/support/model_file_edit.h"
 
 namespace entrain {
@@ -202,8 +200,6 @@ TEST_F(BadInputTest, AMisspeltTokenizer) {
          {"data.tokenizer: tokenizer 'gtp2' is neither gpt2, byte", "did you mean 'gpt2'?"});
 }
 
-// ---- meshes ----
-
 TEST_F(BadInputTest, MegatronIndexWithoutItsBin) {
   WriteFile(folder() + "/alone.idx", "MMIDIDX");
   const ProcessResult result =
@@ -235,84 +231,6 @@ TEST_F(BadInputTest, NoModelThere) {
          {"nothing", "does not exist", "checkpoint folder", "Hugging Face folder"});
   Expect(Eval(folder(), folder() + "/tokens.bin"), kBadConfig, {"holds no model"});
   Expect(Eval(path_, folder() + "/tokens.bin"), kBadConfig, {"is not a folder"});
-}
-
-TEST_F(BadInputTest, ResumeMustWithoutACheckpoint) {
-  Expect(Train({"--resume", "must"}), kBadConfig, {"--resume must", "no checkpoint"});
-}
-
-TEST_F(BadInputTest, ResumeMustWithNothingButDamage) {
-  TrainOnce();
-  for (const int64_t step : {2, 4}) {
-    std::filesystem::resize_file(run() + "/checkpoints/" + CheckpointName(step) + "/state.json",
-                                 10);
-  }
-  Expect(Train({"--resume", "must"}), kFailed,
-         {checkpoint() + "/state.json", "has 10 bytes", "starts afresh"});
-}
-
-TEST_F(BadInputTest, ResumeNeverOverACheckpoint) {
-  TrainOnce();
-  Expect(Train({"--resume", "never"}), kBadConfig, {"--resume never", "step_00000004", "run.dir"});
-}
-
-TEST_F(BadInputTest, ResumeAStepThatIsNotThere) {
-  TrainOnce();
-  Expect(Train({"--resume", "3"}), kBadConfig, {"3"});
-}
-
-TEST_F(BadInputTest, ResumeWithAnotherSeed) {
-  TrainOnce();
-  Expect(Set("train.seed=5"), kBadConfig, {"train.seed = 5", "1337", "run.dir"});
-}
-
-TEST_F(BadInputTest, ResumeWithAnotherModel) {
-  TrainOnce();
-  Expect(Set("model.ffn_scaling=false"), kBadConfig, {"model.ffn_scaling = false", "true"});
-}
-
-TEST_F(BadInputTest, ResumeOnOtherData) {
-  TrainOnce();
-  WriteTokens(folder() + "/tokens.bin", 391, 43, 77);
-  Expect(Train({}), kBadConfig, {"data.train", "other tokens", "fingerprint"});
-}
-
-TEST_F(BadInputTest, ResumeOnDataUnderAnotherName) {
-  TrainOnce();
-  const std::string other = folder() + "/other.bin";
-  std::filesystem::copy_file(folder() + "/tokens.bin", other);
-  Expect(Set("data.train=" + other), kBadConfig,
-         {other, "files of other names", "fingerprint", "put the old files back"});
-}
-
-TEST_F(BadInputTest, DamagedCheckpointIsNamedAndTheOlderOneTaken) {
-  TrainOnce();
-  const std::string shard = checkpoint() + "/shard_00000_of_00001.safetensors";
-  std::string bytes = ReadFile(shard);
-  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
-  WriteFile(shard, bytes);
-  Expect(Train({"--resume", "must"}), kFailed,
-         {"damaged", "shard_00000_of_00001", "--resume auto"});
-  Expect(RunEntrain({"inspect", checkpoint()}), kFailed, {"shard_00000_of_00001"});
-  const ProcessResult resumed = Train({});
-  EXPECT_EQ(resumed.code, 0) << resumed.error;
-  EXPECT_NE(resumed.output.find("passed over"), std::string::npos) << resumed.output;
-  EXPECT_NE(resumed.output.find("step_00000002"), std::string::npos) << resumed.output;
-}
-
-TEST_F(BadInputTest, CheckpointFromTheFuture) {
-  TrainOnce();
-  // What a later program would write: another version, under a checksum that holds.
-  const std::string path = checkpoint() + "/manifest.json";
-  nlohmann::json manifest = nlohmann::json::parse(ReadFile(path));
-  manifest.erase("checksum");
-  manifest["version"] = 9;
-  manifest["written_by"] = "entrain 9.9";
-  const std::string contents = manifest.dump();
-  manifest["checksum"] = ChecksumOf(contents.data(), static_cast<int64_t>(contents.size()));
-  WriteFile(path, manifest.dump(1) + "\n");
-  Expect(RunEntrain({"inspect", checkpoint()}), kBadConfig,
-         {"manifest.json", "entrain 9.9", "version 9"});
 }
 
 TEST_F(BadInputTest, ExportOverAModel) {

@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "parallel/checkpoint.h"
+#include "runtime/base/clock.h"
 #include "tests/support/train_ranks.h"
 
 namespace entrain {
@@ -17,12 +18,6 @@ using ::testing::AllOf;
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-using Clock = std::chrono::steady_clock;
-
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 void Sleep(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
 
@@ -39,6 +34,14 @@ class TrainFaultsTest : public TrainRanksTest {
     std::vector<pid_t> found = ChildrenOf(process.pid());
     EXPECT_EQ(found.size(), ranks);
     return found;
+  }
+
+  // Waits for the end, which a fault must bring soon.
+  static ProcessResult EndSoon(RunningProcess& process) {
+    const auto start = SteadyClock::now();
+    ProcessResult result = process.Wait();
+    EXPECT_LT(SecondsSince(start), 20.0);
+    return result;
   }
 
   void ExpectResumes(int ranks) {
@@ -114,9 +117,7 @@ TEST_P(LostRankTest, StoppedIsFoundByItsSilence) {
   RunningProcess process(Command(ranks(), {}));
   const std::vector<pid_t> pids = RanksUnderWay(process, static_cast<size_t>(ranks()));
   kill(pids[1], SIGSTOP);
-  const auto start = Clock::now();
-  const ProcessResult result = process.Wait();
-  EXPECT_LT(SecondsSince(start), 20.0);
+  const ProcessResult result = EndSoon(process);
   EXPECT_NE(result.code, 0);
   EXPECT_THAT(result.error,
               ContainsRegex("entrain: rank [0-9] of [0-9] on .*: rank 1 has given no sign of life "
@@ -132,9 +133,7 @@ TEST_P(LostRankTest, KilledWhileItComputes) {
   RunningProcess process(Command(ranks(), {}));
   const std::vector<pid_t> pids = RanksUnderWay(process, static_cast<size_t>(ranks()));
   kill(pids[1], SIGKILL);
-  const auto start = Clock::now();
-  const ProcessResult result = process.Wait();
-  EXPECT_LT(SecondsSince(start), 20.0);
+  const ProcessResult result = EndSoon(process);
   EXPECT_EQ(result.code, 137) << result.error;
   EXPECT_THAT(result.error, HasSubstr("rank 1"));
   ExpectResumes(ranks());
@@ -147,9 +146,7 @@ TEST_P(LostRankTest, KilledWhileOthersWaitForItInAReduction) {
   kill(pids[1], SIGSTOP);
   Sleep(1.0);
   kill(pids[1], SIGKILL);
-  const auto start = Clock::now();
-  const ProcessResult result = process.Wait();
-  EXPECT_LT(SecondsSince(start), 20.0);
+  const ProcessResult result = EndSoon(process);
   EXPECT_EQ(result.code, 137) << result.error;
   ExpectOneMessage(result, {"entrain: rank 0 of", "told to end (SIGTERM)", "waiting for rank",
                             " over ", "continues from its last checkpoint, step "});
@@ -173,9 +170,7 @@ TEST_P(LostRankTest, KilledWhileItSaves) {
   while (!a_save_is_under_way()) {
   }
   kill(pids[1], SIGKILL);
-  const auto start = Clock::now();
-  EXPECT_EQ(process.Wait().code, 137);
-  EXPECT_LT(SecondsSince(start), 20.0);
+  EXPECT_EQ(EndSoon(process).code, 137);
   ExpectResumes(ranks());
 }
 
@@ -202,9 +197,7 @@ TEST_F(TrainFaultsTest, TheWatchdogEndsAStepThatDoesNotEnd) {
   config_.run.save_timeout_minutes = 0.05;
   RunningProcess process(Command(2, {}));
   kill(RanksUnderWay(process, 2)[1], SIGSTOP);
-  const auto start = Clock::now();
-  const ProcessResult result = process.Wait();
-  EXPECT_LT(SecondsSince(start), 20.0);
+  const ProcessResult result = EndSoon(process);
   EXPECT_EQ(result.code, 1);
   ExpectOneMessage(result, {"entrain: rank 0 of 2 on", "no end of ", "within 0.05 minutes",
                             "_timeout_minutes", "waiting for rank 1"});
