@@ -10,18 +10,6 @@
 #include "launcher/utc_time.h"
 
 namespace entrain {
-namespace {
-
-absl::Status WriteUnsynced(FileSystem& fs, const std::string& path, const std::string& text) {
-  const std::string temporary = path + ".tmp";
-  ASSIGN_OR_RETURN(const std::unique_ptr<WritableFile> file, fs.Create(temporary));
-  RETURN_IF_ERROR(file->Append(text.data(), static_cast<int64_t>(text.size())));
-  RETURN_IF_ERROR(file->Close());
-  return fs.Rename(temporary, path);
-}
-
-}  // namespace
-
 std::string HeartbeatJson(const RunStatus& status, int64_t total_steps) {
   nlohmann::ordered_json json = {{"step", status.step},
                                  {"steps", total_steps},
@@ -74,7 +62,7 @@ void Heartbeat::Run() {
 }
 
 void Heartbeat::Write() {
-  WriteUnsynced(fs_, path_, HeartbeatJson(watchdog_.status(), total_steps_)).IgnoreError();
+  WriteTextUnsynced(fs_, path_, HeartbeatJson(watchdog_.status(), total_steps_)).IgnoreError();
 }
 
 }  // namespace entrain

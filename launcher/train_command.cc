@@ -35,14 +35,6 @@ struct TrainOptions {
   bool help_config = false;
 };
 
-Verdict VerdictOf(const RunStatus& status, ExitCode code, const std::string& reason) {
-  return {.code = code,
-          .reason = reason,
-          .step = status.step,
-          .last_commit = status.last_commit,
-          .checkpoint = status.checkpoint};
-}
-
 absl::Status Leave(FileSystem& fs, const std::string& run_dir, const Verdict& verdict) {
   RETURN_IF_ERROR(WriteVerdict(fs, run_dir, verdict));
   std::printf("%s (step %lld); verdict in %s\n", verdict.reason.c_str(),

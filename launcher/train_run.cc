@@ -13,16 +13,13 @@
 #include "launcher/same_everywhere.h"
 #include "launcher/start_banner.h"
 #include "model/step_cost.h"
+#include "runtime/base/clock.h"
 #include "runtime/data/tokenizer.h"
 
 namespace entrain {
 namespace {
 
 bool Due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
-
-double SecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 }  // namespace
 
@@ -32,7 +29,12 @@ TrainRun::TrainRun(FileSystem& fs, TrainConfig config, TrainRunOptions options, 
       config_(std::move(config)),
       options_(std::move(options)),
       mesh_(mesh),
-      store_(fs, JoinPath(config_.run.dir, "checkpoints")),
+      checkpoints_(
+          fs, config_, mesh,
+          {.saved = [this](const BackgroundSave& save,
+                           bool in_background) { TellSaved(save, in_background); },
+           .lost = [this](double seconds) { Charge({.save = seconds}); },
+           .warned = [this](const std::string& text) { progress_->Say("warning: " + text); }}),
       supervision_(supervision) {}
 
 // ---- set-up ----
@@ -44,19 +46,16 @@ absl::Status TrainRun::SetUp() {
   const MemoryPlan plan = PlanMemory(config_, Shape(), *model_);
   RETURN_IF_ERROR(FindResume());
   if (options_.dry_run) {
-    if (last_commit_) {
+    if (const auto& resumed = checkpoints_.last()) {
       RETURN_IF_ERROR(
-          world.Agree(OpenCheckpoint(last_commit_->path).status(), "reading the checkpoint"));
+          world.Agree(OpenCheckpoint(resumed->path).status(), "reading the checkpoint"));
     }
     PrintBanner(plan);
     return absl::OkStatus();
   }
   RETURN_IF_ERROR(world.Agree(CheckMemory(plan), "taking memory"));
   RETURN_IF_ERROR(world.Agree(LoadValues(), "loading values"));
-  if (config_.checkpoint.background) {
-    saver_ = std::make_unique<BackgroundSaver>(*context_, world, store_, Retention(),
-                                               StateToWrite(*model_, trainer_->optimizer(), mesh_));
-  }
+  checkpoints_.Attach(*context_, *model_, *trainer_, *supervision_.watchdog);
   PrintBanner(plan);
   return world.Agree(OpenOutput(), "opening the run's files");
 }
@@ -76,13 +75,14 @@ absl::Status TrainRun::OpenAll() {
 absl::Status TrainRun::FindResume() {
   Communicator& world = mesh_.world();
   absl::StatusOr<ResumePlan> plan = ResumePlan();
-  if (mesh_.is_first()) plan = PlanResume(store_, options_.resume);
+  if (mesh_.is_first()) plan = PlanResume(checkpoints_.store(), options_.resume);
   RETURN_IF_ERROR(world.Agree(plan.status(), "looking for checkpoints"));
   notices_ = std::move(plan->notices);
   std::string path = plan->checkpoint ? plan->checkpoint->path : "";
   world.BroadcastText(&path, 0, "the checkpoint to continue from");
-  if (!path.empty())
-    last_commit_ = CheckpointInfo{CheckpointStep(path.substr(path.rfind('/') + 1)), path};
+  if (!path.empty()) {
+    checkpoints_.ContinueFrom({CheckpointStep(path.substr(path.rfind('/') + 1)), path});
+  }
   return absl::OkStatus();
 }
 
@@ -149,9 +149,8 @@ absl::Status TrainRun::CheckMemory(const MemoryPlan& plan) const {
 absl::Status TrainRun::LoadValues() {
   model_->Allocate(config_.compute_dtype(), true);
   trainer_ = std::make_unique<Trainer>(config_, *context_, mesh_, *model_, *train_data_);
-  if (last_commit_) {
-    RETURN_IF_ERROR(Restore(last_commit_->path));
-    supervision_.watchdog->Committed(last_commit_->step, last_commit_->path);
+  if (const auto& resumed = checkpoints_.last()) {
+    RETURN_IF_ERROR(Restore(resumed->path));
   } else if (!config_.init_from.empty()) {
     RETURN_IF_ERROR(ReadModelFolderWeights(
         fs_, config_.init_from, *context_, config_.train.seed, *model_,
@@ -179,7 +178,7 @@ absl::Status TrainRun::Restore(const std::string& path) {
   RETURN_IF_ERROR(resumed.reader.Read(FullState(*model_, trainer_->optimizer())));
   trainer_->counters() = std::move(resumed.counters);
   if (!mesh_.is_first()) return absl::OkStatus();
-  return SupersedeAfter(fs_, store_, trainer_->counters().step, &notices_);
+  return SupersedeAfter(fs_, checkpoints_.store(), trainer_->counters().step, &notices_);
 }
 
 void TrainRun::PrintBanner(const MemoryPlan& plan) const {
@@ -196,7 +195,7 @@ void TrainRun::PrintBanner(const MemoryPlan& plan) const {
                    .available_memory = AvailableMemory(),
                    .train_data = *train_data_,
                    .validation_data = validation_data_ ? &*validation_data_ : nullptr,
-                   .resumed_from = last_commit_ ? last_commit_->path : "",
+                   .resumed_from = checkpoints_.last() ? checkpoints_.last()->path : "",
                    .notices = notices_});
   std::fputs(text.c_str(), stdout);
   std::fflush(stdout);
@@ -206,7 +205,7 @@ void TrainRun::PrintBanner(const MemoryPlan& plan) const {
 
 absl::StatusOr<Verdict> TrainRun::Run() {
   absl::StatusOr<Verdict> verdict = RunSteps();
-  if (!verdict.ok()) FinishSaveOnError();
+  if (!verdict.ok()) checkpoints_.FinishOnError();
   return verdict;
 }
 
@@ -217,7 +216,7 @@ absl::StatusOr<Verdict> TrainRun::RunSteps() {
                       .total_steps = config_.train.steps,
                       .flops_per_token = TrainingFlopsPerToken(config_.model),
                       .terminal = options_.launched ? std::optional(false) : std::nullopt});
-  start_ = std::chrono::steady_clock::now();
+  start_ = SteadyClock::now();
   last_log_tokens_ = trainer_->counters().tokens;
   absl::Status mine;
   RunRequests::Seen asked;
@@ -228,7 +227,7 @@ absl::StatusOr<Verdict> TrainRun::RunSteps() {
     if (mine.ok() && !done) mine = trainer_->ReadBatches();
     ASSIGN_OR_RETURN(asked, Exchange(mine));
     // Only when all ranks are known to be well: saving is one work of all.
-    RETURN_IF_ERROR(SaveAsAsked(asked));
+    RETURN_IF_ERROR(checkpoints_.SaveAsAsked(asked));
     mine = supervision_.requests->Done(asked);
     if (done || asked.leave != 0) break;
     if (mine.ok()) mine = Step();
@@ -236,35 +235,33 @@ absl::StatusOr<Verdict> TrainRun::RunSteps() {
   RETURN_IF_ERROR(mesh_.world().Agree(mine, "taking away a switch file"));
   progress_->Say("time: " + Describe(times_));
   progress_->Finish();
-  const int64_t step = trainer_->counters().step;
-  if (asked.leave != 0 && step < config_.train.steps) {
-    return VerdictSoFar(ExitCode::kResubmit, supervision_.requests->Reason(asked.leave));
+  const RunStatus status = supervision_.watchdog->status();
+  if (asked.leave != 0 && status.step < config_.train.steps) {
+    return VerdictOf(status, ExitCode::kResubmit, supervision_.requests->Reason(asked.leave));
   }
-  return VerdictSoFar(ExitCode::kFinished, absl::StrCat("finished ", step, " steps"));
+  return VerdictOf(status, ExitCode::kFinished, absl::StrCat("finished ", status.step, " steps"));
 }
 
 absl::Status TrainRun::Step() {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = SteadyClock::now();
   absl::Status status = AfterStep(trainer_->Step());
   longest_step_ = std::max(longest_step_, SecondsSince(start));
   return status;
 }
 
 absl::StatusOr<RunRequests::Seen> TrainRun::Exchange(const absl::Status& mine) {
-  const RunRequests::Seen seen =
-      supervision_.requests->Look(trainer_->counters().step, longest_step_, longest_save_);
-  const bool saving = saver_ != nullptr && !saver_->Done();
-  int32_t flags[] = {mine.ok() ? 0 : 1, seen.leave, seen.save, saving ? 1 : 0};
+  const RunRequests::Seen seen = supervision_.requests->Look(
+      trainer_->counters().step, longest_step_, checkpoints_.longest_seconds());
+  int32_t flags[] = {mine.ok() ? 0 : 1, seen.leave, seen.save, checkpoints_.Saving() ? 1 : 0};
   mesh_.world().AllReduce({flags, DType::kI32, {4}}, ReduceOp::kMax, "start of a step");
   if (flags[0] != 0) return mesh_.world().Agree(mine, "an error");
-  if (flags[3] == 0) RETURN_IF_ERROR(FinishSave());
+  if (flags[3] == 0) RETURN_IF_ERROR(checkpoints_.Finish());
   return RunRequests::Seen{.leave = flags[1], .save = flags[2]};
 }
 
 absl::Status TrainRun::AfterStep(const StepReport& report) {
   const TrainCounters& counters = trainer_->counters();
-  times_since_log_.Add(report.times);
-  times_.Add(report.times);
+  Charge(report.times);
   supervision_.watchdog->StepDone(counters.step, report.loss);
   progress_->Step(counters.step);
   if (!report.applied) {
@@ -278,7 +275,7 @@ absl::Status TrainRun::AfterStep(const StepReport& report) {
     RETURN_IF_ERROR(LogStep(report, validation_loss));
   }
   if (counters.bad_steps_in_a_row < config_.train.max_bad_steps) return absl::OkStatus();
-  FinishSaveOnError();  // the message names the last checkpoint
+  checkpoints_.FinishOnError();  // the message names the last checkpoint
   return TooManyBadSteps(report);
 }
 
@@ -326,108 +323,21 @@ absl::Status TrainRun::TooManyBadSteps(const StepReport& report) const {
       "stopped at step ", counters.step, ": ", counters.bad_steps_in_a_row,
       " steps in a row were not finite (train.max_bad_steps = ", config_.train.max_bad_steps,
       "); first non-finite value: ", report.first_non_finite,
-      last_commit_ ? ". The last checkpoint is " + last_commit_->path : ". There is no checkpoint",
+      checkpoints_.last() ? ". The last checkpoint is " + checkpoints_.last()->path
+                          : ". There is no checkpoint",
       ". Lower optimizer.lr, lengthen optimizer.warmup_steps, or resume from an older checkpoint "
       "with --resume STEP"));
 }
 
-// ---- saving ----
-
-// The weights of a checkpoint are in it: where they first came from is nothing that it depends on. Every rank writes what it
-// owns; the first adds what is not a tensor.
-CheckpointContents TrainRun::Contents() const {
-  const TrainCounters& counters = trainer_->counters();
-  CheckpointContents contents{.step = counters.step,
-                              .tensors = StateToWrite(*model_, trainer_->optimizer(), mesh_)};
-  if (mesh_.is_first()) {
-    TrainConfig config = config_;
-    config.init_from.clear();
-    contents.state_json = ToJson(counters);
-    contents.config_toml = ToToml(config);
-  }
-  return contents;
+void TrainRun::TellSaved(const BackgroundSave& save, bool in_background) {
+  const std::string how =
+      in_background ? absl::StrFormat(" (%.1f s in the background)", save.seconds) : "";
+  progress_->Say("saved " + save.info.path + how);
 }
 
-RetentionPolicy TrainRun::Retention() const {
-  return {.keep = config_.checkpoint.keep, .keep_every = config_.checkpoint.keep_every};
-}
-
-// Who asks for a checkpoint, or leaves, waits until it is committed; one that only falls due may take its time.
-absl::Status TrainRun::SaveAsAsked(const RunRequests::Seen& asked) {
-  const int64_t step = trainer_->counters().step;
-  const bool last = asked.leave != 0 || step >= config_.train.steps;
-  const bool wanted = last || (asked.save != 0 && step > 0);
-  if (wanted) RETURN_IF_ERROR(FinishSave());
-  if (last_commit_ && last_commit_->step == step) return absl::OkStatus();
-  if (wanted) return Save();
-  return step > 0 && Due(config_.checkpoint.every, step) ? BeginSave() : absl::OkStatus();
-}
-
-absl::Status TrainRun::Save() {
-  const CheckpointContents contents = Contents();
-  supervision_.watchdog->Enter(RunPhase::kSave);
-  const auto start = std::chrono::steady_clock::now();
-  std::string warning;
-  ASSIGN_OR_RETURN(const std::string path,
-                   store_.Save(mesh_.world(), contents, Retention(), &warning));
-  ChargeSave(start);
-  longest_save_ = std::max(longest_save_, SecondsSince(start));
-  TellSaved({contents.step, path}, "", warning);
-  supervision_.watchdog->Enter(RunPhase::kStep);
-  return absl::OkStatus();
-}
-
-absl::Status TrainRun::BeginSave() {
-  if (saver_ == nullptr) return Save();
-  RETURN_IF_ERROR(FinishSave());
-  const auto start = std::chrono::steady_clock::now();
-  saver_->Start(Contents());
-  ChargeSave(start);
-  return absl::OkStatus();
-}
-
-absl::Status TrainRun::FinishSave() {
-  if (saver_ == nullptr || !saver_->under_way()) return absl::OkStatus();
-  supervision_.watchdog->Enter(RunPhase::kSave);
-  const auto start = std::chrono::steady_clock::now();
-  const absl::StatusOr<BackgroundSave> saved = saver_->Wait();
-  ChargeSave(start);
-  RETURN_IF_ERROR(saved.status());
-  longest_save_ = std::max(longest_save_, saved->seconds);
-  TellSaved(saved->info, absl::StrFormat(" (%.1f s in the background)", saved->seconds),
-            saved->warning);
-  supervision_.watchdog->Enter(RunPhase::kStep);
-  return absl::OkStatus();
-}
-
-void TrainRun::FinishSaveOnError() {
-  const absl::Status saved = FinishSave();
-  if (saved.ok()) return;
-  progress_->Say(absl::StrCat("warning: the save under way failed: ", saved.message()));
-}
-
-void TrainRun::TellSaved(const CheckpointInfo& info, const std::string& how,
-                         const std::string& warning) {
-  last_commit_ = info;
-  supervision_.watchdog->Committed(info.step, info.path);
-  progress_->Say("saved " + info.path + how);
-  if (!warning.empty()) progress_->Say("warning: " + warning);
-}
-
-// What the training loop lost to it.
-void TrainRun::ChargeSave(std::chrono::steady_clock::time_point start) {
-  const StepTimes took{.save = SecondsSince(start)};
-  times_since_log_.Add(took);
-  times_.Add(took);
-}
-
-Verdict TrainRun::VerdictSoFar(ExitCode code, const std::string& reason) const {
-  Verdict verdict{.code = code, .reason = reason, .step = trainer_->counters().step};
-  if (last_commit_) {
-    verdict.last_commit = last_commit_->step;
-    verdict.checkpoint = last_commit_->path;
-  }
-  return verdict;
+void TrainRun::Charge(const StepTimes& times) {
+  times_since_log_.Add(times);
+  times_.Add(times);
 }
 
 }  // namespace entrain

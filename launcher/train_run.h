@@ -2,24 +2,23 @@
 #ifndef ENTRAIN_LAUNCHER_TRAIN_RUN_H_
 #define ENTRAIN_LAUNCHER_TRAIN_RUN_H_
 
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "launcher/background_save.h"
 #include "launcher/metrics.h"
 #include "launcher/progress.h"
 #include "launcher/resume.h"
+#include "launcher/run_checkpoints.h"
 #include "launcher/run_requests.h"
 #include "launcher/thread_plan.h"
 #include "launcher/train_config.h"
 #include "launcher/trainer.h"
 #include "launcher/verdict.h"
 #include "launcher/watchdog.h"
-#include "parallel/checkpoint.h"
+#include "runtime/base/clock.h"
 
 namespace entrain {
 
@@ -76,24 +75,13 @@ class TrainRun {
   // for Exchange.
   absl::Status AfterStep(const StepReport& report);
   absl::Status Step();
-  absl::Status SaveAsAsked(const RunRequests::Seen& asked);
   absl::Status LogStep(const StepReport& report, std::optional<double> validation_loss);
   absl::StatusOr<std::optional<double>> ValidateIfDue();
   absl::Status TooManyBadSteps(const StepReport& report) const;
-  CheckpointContents Contents() const;
-  RetentionPolicy Retention() const;
-  absl::Status Save();
   // The worst of the ranks' statuses and, if all are well, what any of them is asked for: the same on every rank.
   absl::StatusOr<RunRequests::Seen> Exchange(const absl::Status& mine);
-  Verdict VerdictSoFar(ExitCode code, const std::string& reason) const;
-  // Saves, or with checkpoint.background begins to, when the save before has ended.
-  absl::Status BeginSave();
-  // Waits for the save under way, if there is one. The same status on every rank.
-  absl::Status FinishSave();
-  // The same on the way out with another error, beside which a save's own is only a warning.
-  void FinishSaveOnError();
-  void TellSaved(const CheckpointInfo& info, const std::string& how, const std::string& warning);
-  void ChargeSave(std::chrono::steady_clock::time_point start);
+  void TellSaved(const BackgroundSave& save, bool in_background);
+  void Charge(const StepTimes& times);
 
   FileSystem& fs_;
   TrainConfig config_;
@@ -104,20 +92,17 @@ class TrainRun {
   std::optional<TokenDataset> validation_data_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Trainer> trainer_;
-  CheckpointStore store_;
-  std::optional<CheckpointInfo> last_commit_;
+  RunCheckpoints checkpoints_;
   std::vector<std::string> notices_;
   RunSupervision supervision_;
   std::optional<MetricsWriter> metrics_;
   std::unique_ptr<Progress> progress_;
-  std::chrono::steady_clock::time_point start_;
+  SteadyClock::time_point start_;
   double last_log_seconds_ = 0.0;
   int64_t last_log_tokens_ = 0;
   StepTimes times_since_log_;
   StepTimes times_;            // of the run
   double longest_step_ = 0.0;  // seconds, with the validation after it
-  double longest_save_ = 0.0;
-  std::unique_ptr<BackgroundSaver> saver_;  // with checkpoint.background
 };
 
 }  // namespace entrain

@@ -8,6 +8,14 @@
 #include "launcher/utc_time.h"
 
 namespace entrain {
+Verdict VerdictOf(const RunStatus& status, ExitCode code, const std::string& reason) {
+  return {.code = code,
+          .reason = reason,
+          .step = status.step,
+          .last_commit = status.last_commit,
+          .checkpoint = status.checkpoint};
+}
+
 std::string ToJson(const Verdict& verdict) {
   nlohmann::ordered_json json = {{"code", static_cast<int>(verdict.code)},
                                  {"verdict", kExitCodeNames.Name(verdict.code)},

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "launcher/run_status.h"
 #include "runtime/base/enum_table.h"
 #include "runtime/base/status.h"
 #include "runtime/io/file_system.h"
@@ -34,6 +35,8 @@ struct Verdict {
   std::optional<int64_t> last_commit;  // step of the newest committed checkpoint
   std::string checkpoint;              // its path, "" without one
 };
+
+Verdict VerdictOf(const RunStatus& status, ExitCode code, const std::string& reason);
 
 // One JSON object: code, verdict (the code's name), reason, step, last_commit (or null), checkpoint
 // (or null), version, host, pid, time (UTC, RFC 3339).

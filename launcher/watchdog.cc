@@ -1,5 +1,6 @@
 #include "launcher/watchdog.h"
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <utility>
@@ -7,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "parallel/comm/rank_failure.h"
+#include "runtime/base/clock.h"
 
 namespace entrain {
 namespace {
@@ -20,6 +22,11 @@ bool SpeaksFor(int rank, const std::vector<int>& awaited) {
   int lower = 0;
   for (const int other : awaited) lower += other < rank ? 1 : 0;
   return !awaited.empty() && lower == rank;
+}
+
+std::string WhereIsIt(const RunStatus& status, const WorldOperation& operation) {
+  return absl::StrCat("after step ", status.step, ", in phase ",
+                      std::string(kRunPhaseNames.Name(status.phase)), ", ", Describe(operation));
 }
 
 }  // namespace
@@ -41,7 +48,7 @@ Watchdog::~Watchdog() {
 void Watchdog::Enter(RunPhase phase) {
   const std::lock_guard<std::mutex> lock(mutex_);
   status_.phase = phase;
-  entered_ = Clock::now();
+  entered_ = SteadyClock::now();
 }
 
 void Watchdog::StepDone(int64_t step, double loss) {
@@ -52,6 +59,7 @@ void Watchdog::StepDone(int64_t step, double loss) {
 
 void Watchdog::Committed(int64_t step, const std::string& path) {
   const std::lock_guard<std::mutex> lock(mutex_);
+  status_.step = std::max(status_.step, step);  // a run that resumes there
   status_.last_commit = step;
   status_.checkpoint = path;
 }
@@ -59,7 +67,7 @@ void Watchdog::Committed(int64_t step, const std::string& path) {
 RunStatus Watchdog::status() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   RunStatus status = status_;
-  status.phase_seconds = std::chrono::duration<double>(Clock::now() - entered_).count();
+  status.phase_seconds = SecondsSince(entered_);
   return status;
 }
 
@@ -98,39 +106,25 @@ void Watchdog::CheckDeadline(const RunStatus& status) const {
                       "watchdog; %s",
                       status.phase == RunPhase::kStep ? absl::StrCat("step ", status.step + 1)
                                                       : absl::StrCat("the ", phase),
-                      limit, status.phase == RunPhase::kEnd ? "save" : phase, WhereIsIt(status)));
+                      limit, status.phase == RunPhase::kEnd ? "save" : phase,
+                      WhereIsIt(status, options_.last_operation())));
 }
 
 // When a rank is lost the launcher ends the others, and says that it was lost but not what they did with it.
 void Watchdog::CheckTermination(const RunStatus& status) {
-  if (termination_told_ || !options_.received_signal || options_.received_signal() != SIGTERM) {
-    return;
-  }
-  const Clock::time_point now = Clock::now();
+  if (termination_told_ || options_.received_signal() != SIGTERM) return;
+  const SteadyClock::time_point now = SteadyClock::now();
   if (!terminated_) terminated_ = now;
   if (now - *terminated_ < kPatience) return;
   const WorldOperation operation = options_.last_operation();
   if (!SpeaksFor(options_.rank_number, operation.awaited)) return;
   termination_told_ = true;
-  if (options_.is_told && options_.is_told()) return;
+  if (options_.is_told()) return;
   std::fprintf(stderr,
                "entrain: rank %s: told to end (SIGTERM) %s; if that rank is lost, the launcher "
                "says how, and the run continues from its last checkpoint%s\n",
-               options_.rank.c_str(), WhereIsIt(status).c_str(),
+               options_.rank.c_str(), WhereIsIt(status, operation).c_str(),
                status.last_commit ? absl::StrCat(", step ", *status.last_commit).c_str() : "");
-}
-
-std::string Watchdog::WhereIsIt(const RunStatus& status) const {
-  const WorldOperation operation =
-      options_.last_operation ? options_.last_operation() : WorldOperation();
-  std::string text = absl::StrCat("after step ", status.step, ", in phase ",
-                                  std::string(kRunPhaseNames.Name(status.phase)));
-  if (!operation.awaited.empty()) {
-    absl::StrAppend(&text, ", in ", operation.name, ", waiting for ", RanksText(operation.awaited));
-  } else if (!operation.name.empty()) {
-    absl::StrAppend(&text, ", last operation ", operation.name);
-  }
-  return text;
 }
 
 }  // namespace entrain

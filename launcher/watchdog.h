@@ -3,36 +3,18 @@
 #ifndef ENTRAIN_LAUNCHER_WATCHDOG_H_
 #define ENTRAIN_LAUNCHER_WATCHDOG_H_
 
-#include <chrono>
 #include <condition_variable>
-#include <cstdint>
 #include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
 
+#include "launcher/run_status.h"
 #include "parallel/comm/communicator.h"
-#include "runtime/base/enum_table.h"
+#include "runtime/base/clock.h"
 
 namespace entrain {
-
-// What a run is doing. Each has a deadline of its own.
-enum class RunPhase { kStartup, kStep, kSave, kEnd };
-inline constexpr EnumTable<RunPhase, 4> kRunPhaseNames{{{{RunPhase::kStartup, "startup"},
-                                                         {RunPhase::kStep, "step"},
-                                                         {RunPhase::kSave, "save"},
-                                                         {RunPhase::kEnd, "end"}}}};
-
-// What is known of a run at a moment.
-struct RunStatus {
-  RunPhase phase = RunPhase::kStartup;
-  int64_t step = 0;  // optimizer steps done
-  std::optional<double> loss;
-  std::optional<int64_t> last_commit;  // step of the newest committed checkpoint
-  std::string checkpoint;              // its path, "" without one
-  double phase_seconds = 0.0;          // since the phase began
-};
 
 struct WatchdogOptions {
   std::string rank;  // "1 of 4 on node17"
@@ -42,11 +24,11 @@ struct WatchdogOptions {
   double step_minutes = 0.0;
   double save_minutes = 0.0;
   // Of the world that the run is in.
-  std::function<WorldOperation()> last_operation;
+  std::function<WorldOperation()> last_operation = [] { return WorldOperation(); };
   // The first signal that came, 0 when none did.
-  std::function<int()> received_signal;
+  std::function<int()> received_signal = [] { return 0; };
   // Whether another rank has said already why the run ends, and ended it.
-  std::function<bool()> is_told;
+  std::function<bool()> is_told = [] { return false; };
 };
 
 class Watchdog {
@@ -59,26 +41,24 @@ class Watchdog {
   // A phase begins; its time starts anew, also when it is the same one.
   void Enter(RunPhase phase);
   void StepDone(int64_t step, double loss);
+  // Saved, or found there by a run that continues from it.
   void Committed(int64_t step, const std::string& path);
   RunStatus status() const;
 
  private:
-  using Clock = std::chrono::steady_clock;
-
   void Run();
   double LimitMinutes(RunPhase phase) const;
   void CheckDeadline(const RunStatus& status) const;
   void CheckTermination(const RunStatus& status);
-  std::string WhereIsIt(const RunStatus& status) const;
 
   const WatchdogOptions options_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   RunStatus status_;
-  Clock::time_point entered_ = Clock::now();
+  SteadyClock::time_point entered_ = SteadyClock::now();
   bool stopping_ = false;
   // Of the thread alone.
-  std::optional<Clock::time_point> terminated_;
+  std::optional<SteadyClock::time_point> terminated_;
   bool termination_told_ = false;
   std::thread thread_;
 };
