@@ -109,6 +109,7 @@ absl::StatusOr<ProcessGroup> JoinProcessGroup() {
   }
   RETURN_IF_ERROR(Refuse(CheckSlurm(ProcessEnvironment(), size)));
   group.place = mpi.place;
+  group.peers = std::move(mpi.peers);
   group.backend = absl::StrCat("mpi (", mpi.version, ")");
   group.world = MakeHostCommunicator(std::move(mpi.transport), {.monitor_peers = true});
   return group;

@@ -9,6 +9,7 @@
 
 #include "launcher/thread_plan.h"
 #include "parallel/comm/communicator.h"
+#include "parallel/comm/peer_processes.h"
 #include "parallel/comm/transport_mpi.h"
 #include "parallel/mesh.h"
 
@@ -34,6 +35,7 @@ struct ProcessGroup {
   std::unique_ptr<Communicator> world;
   LauncherFacts launcher;
   NodePlace place;
+  PeerProcesses peers;
   std::string backend;  // "mpi (Open MPI v4.1.4)", "none (one rank)"
 
   // {4, "mpirun (OMPI_COMM_WORLD_SIZE=4)"}: for messages about the mesh.

@@ -104,7 +104,7 @@ RunRequestOptions RequestsOf(const TrainConfig& config, const TrainOptions& opti
 }
 
 WatchdogOptions WatchdogOf(FileSystem& fs, const TrainConfig& config, const Mesh& mesh,
-                           const RunRequests& requests) {
+                           const PeerProcesses& peers, const RunRequests& requests) {
   const Communicator& world = mesh.world();
   return {.rank = absl::StrCat(world.rank(), " of ", world.size(), " on ", HostName()),
           .rank_number = world.rank(),
@@ -113,6 +113,7 @@ WatchdogOptions WatchdogOf(FileSystem& fs, const TrainConfig& config, const Mesh
           .save_minutes = config.run.save_timeout_minutes,
           .last_operation = [&world] { return world.LastOperation(); },
           .received_signal = [&requests] { return requests.received_signal(); },
+          .lost_rank = [&peers] { return peers.Lost(); },
           .is_told =
               [&fs, verdict = VerdictPath(config.run.dir)] {
                 const absl::StatusOr<bool> exists = fs.Exists(verdict);
@@ -135,12 +136,12 @@ class VerdictOnFailure {
 
 // From the lock to the verdict. Every rank returns the same status.
 absl::Status RunToVerdict(FileSystem& fs, const TrainConfig& config, const TrainOptions& options,
-                          const Mesh& mesh) {
+                          const Mesh& mesh, const PeerProcesses& peers) {
   const std::string& dir = config.run.dir;
   std::optional<RunLock> lock;
   RETURN_IF_ERROR(LockRun(fs, dir, mesh, &lock));
   RunRequests requests(fs, RequestsOf(config, options, mesh.is_first()));
-  Watchdog watchdog(WatchdogOf(fs, config, mesh, requests));
+  Watchdog watchdog(WatchdogOf(fs, config, mesh, peers, requests));
   const VerdictOnFailure verdict_on_failure(fs, dir, watchdog);
   std::optional<Heartbeat> heartbeat;
   if (mesh.is_first()) heartbeat.emplace(fs, dir, config.train.steps, watchdog);
@@ -195,7 +196,7 @@ absl::Status TrainInGroup(TrainOptions options, ProcessGroup& group, std::option
   }
   options.run.launched = !group.launcher.name.empty();
   const Mesh& mesh = made->emplace(std::move(group.world), shape);
-  if (!options.run.dry_run) return RunToVerdict(fs, *config, options, mesh);
+  if (!options.run.dry_run) return RunToVerdict(fs, *config, options, mesh, group.peers);
   // No trace: no folder, no lock, no verdict.
   return TrainRun(fs, *config, options.run, mesh, {}).SetUp();
 }

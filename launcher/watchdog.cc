@@ -1,5 +1,7 @@
 #include "launcher/watchdog.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
@@ -7,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "launcher/verdict.h"
 #include "parallel/comm/rank_failure.h"
 #include "runtime/base/clock.h"
 
@@ -27,6 +30,11 @@ bool SpeaksFor(int rank, const std::vector<int>& awaited) {
 std::string WhereIsIt(const RunStatus& status, const WorldOperation& operation) {
   return absl::StrCat("after step ", status.step, ", in phase ",
                       std::string(kRunPhaseNames.Name(status.phase)), ", ", Describe(operation));
+}
+
+std::string WhatRemains(const RunStatus& status) {
+  return absl::StrCat("the run continues from its last checkpoint",
+                      status.last_commit ? absl::StrCat(", step ", *status.last_commit) : "");
 }
 
 }  // namespace
@@ -76,6 +84,7 @@ void Watchdog::Run() {
   while (!wake_.wait_for(lock, kTick, [this] { return stopping_; })) {
     lock.unlock();
     const RunStatus now = status();
+    CheckPeers(now);
     CheckDeadline(now);
     CheckTermination(now);
     lock.lock();
@@ -110,7 +119,20 @@ void Watchdog::CheckDeadline(const RunStatus& status) const {
                       WhereIsIt(status, options_.last_operation())));
 }
 
-// When a rank is lost the launcher ends the others, and says that it was lost but not what they did with it.
+// A rank that ends before the others is lost, and so is what they compute: none can finish a step without it. One that found
+// its own end has told why already.
+void Watchdog::CheckPeers(const RunStatus& status) const {
+  const std::optional<RankProcess> lost = options_.lost_rank();
+  if (!lost) return;
+  if (options_.is_told()) _exit(static_cast<int>(ExitCode::kFailed));
+  FailRank(options_.rank,
+           absl::StrFormat("rank %d (process %d) has ended without a message (killed, out of "
+                           "memory, or crashed); this rank is %s; %s",
+                           lost->rank, lost->process, WhereIsIt(status, options_.last_operation()),
+                           WhatRemains(status)));
+}
+
+// When a rank of another host is lost the launcher ends the others, and says that it was lost but not what they did with it.
 void Watchdog::CheckTermination(const RunStatus& status) {
   if (termination_told_ || options_.received_signal() != SIGTERM) return;
   const SteadyClock::time_point now = SteadyClock::now();
@@ -122,9 +144,9 @@ void Watchdog::CheckTermination(const RunStatus& status) {
   if (options_.is_told()) return;
   std::fprintf(stderr,
                "entrain: rank %s: told to end (SIGTERM) %s; if that rank is lost, the launcher "
-               "says how, and the run continues from its last checkpoint%s\n",
+               "says how, and %s\n",
                options_.rank.c_str(), WhereIsIt(status, operation).c_str(),
-               status.last_commit ? absl::StrCat(", step ", *status.last_commit).c_str() : "");
+               WhatRemains(status).c_str());
 }
 
 }  // namespace entrain

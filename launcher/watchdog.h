@@ -1,5 +1,5 @@
-// Watchdog: a thread that looks at a rank from outside. It ends one whose phase takes too long, and says where a rank was
-// when its job was ended around it.
+// Watchdog: a thread that looks at a rank from outside. It ends one whose phase takes too long or whose neighbour's process
+// is gone, and says where a rank was when its job was ended around it.
 #ifndef ENTRAIN_LAUNCHER_WATCHDOG_H_
 #define ENTRAIN_LAUNCHER_WATCHDOG_H_
 
@@ -12,6 +12,7 @@
 
 #include "launcher/run_status.h"
 #include "parallel/comm/communicator.h"
+#include "parallel/comm/peer_processes.h"
 #include "runtime/base/clock.h"
 
 namespace entrain {
@@ -27,6 +28,8 @@ struct WatchdogOptions {
   std::function<WorldOperation()> last_operation = [] { return WorldOperation(); };
   // The first signal that came, 0 when none did.
   std::function<int()> received_signal = [] { return 0; };
+  // A rank of this host that has ended, for this one to tell.
+  std::function<std::optional<RankProcess>()> lost_rank = [] { return std::nullopt; };
   // Whether another rank has said already why the run ends, and ended it.
   std::function<bool()> is_told = [] { return false; };
 };
@@ -49,6 +52,7 @@ class Watchdog {
   void Run();
   double LimitMinutes(RunPhase phase) const;
   void CheckDeadline(const RunStatus& status) const;
+  void CheckPeers(const RunStatus& status) const;
   void CheckTermination(const RunStatus& status);
 
   const WatchdogOptions options_;

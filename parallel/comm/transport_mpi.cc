@@ -3,8 +3,11 @@
 #define OMPI_SKIP_MPICXX 1
 #include <mpi.h>
 #include <sched.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <unordered_map>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "parallel/comm/rank_failure.h"
@@ -33,8 +36,28 @@ int CoresOfAll(MPI_Comm node) {
   return CPU_COUNT(&all);
 }
 
-NodePlace FindPlace() {
-  NodePlace place;
+// Of the processes that share `node`, those with which this one shares numbers: containers have their own.
+PeerProcesses FindPeers(MPI_Comm node, int local_size) {
+  struct Entry {
+    RankProcess process;
+    ino_t numbering = 0;
+  };
+  Entry mine{.process = {.rank = 0, .process = getpid()}};
+  MPI_Comm_rank(MPI_COMM_WORLD, &mine.process.rank);
+  struct stat numbering {};
+  if (stat("/proc/self/ns/pid", &numbering) == 0) mine.numbering = numbering.st_ino;
+  std::vector<Entry> all(static_cast<size_t>(local_size));
+  MPI_Allgather(&mine, sizeof(mine), MPI_BYTE, all.data(), sizeof(mine), MPI_BYTE, node);
+  std::vector<RankProcess> here;
+  for (const Entry& entry : all) {
+    if (entry.numbering == mine.numbering) here.push_back(entry.process);
+  }
+  return {mine.process.rank, here};
+}
+
+// Sets the world's `place` and `peers`.
+void FindPlace(MpiWorld* world) {
+  NodePlace& place = world->place;
   char host[MPI_MAX_PROCESSOR_NAME];
   int length = 0;
   MPI_Get_processor_name(host, &length);
@@ -44,8 +67,8 @@ NodePlace FindPlace() {
   MPI_Comm_rank(node, &place.local_rank);
   MPI_Comm_size(node, &place.local_size);
   place.cores = CoresOfAll(node);
+  world->peers = FindPeers(node, place.local_size);
   MPI_Comm_free(&node);
-  return place;
 }
 
 class MpiTransport final : public Transport {
@@ -133,7 +156,7 @@ absl::StatusOr<MpiWorld> JoinMpiWorld() {
         " was built without threads (MPI_THREAD_SERIALIZED is needed); use another build"));
   }
   MpiWorld world;
-  world.place = FindPlace();
+  FindPlace(&world);
   world.transport = std::make_unique<MpiTransport>(world.place.host);
   world.version = MpiVersion();
   return world;

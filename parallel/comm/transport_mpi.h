@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "parallel/comm/peer_processes.h"
 #include "parallel/comm/transport.h"
 #include "runtime/base/status.h"
 
@@ -21,6 +22,7 @@ struct NodePlace {
 struct MpiWorld {
   std::unique_ptr<Transport> transport;
   NodePlace place;
+  PeerProcesses peers;
   std::string version;  // "Open MPI v4.1.4"
 };
 

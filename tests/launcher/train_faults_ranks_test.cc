@@ -7,6 +7,7 @@
 
 #include <filesystem>
 
+#include "absl/strings/str_cat.h"
 #include "parallel/checkpoint.h"
 #include "runtime/base/clock.h"
 #include "tests/support/train_ranks.h"
@@ -102,6 +103,18 @@ class LostRankTest : public TrainFaultsTest, public ::testing::WithParamInterfac
     config_.parallel.zero = GetParam().zero;
   }
   int ranks() const { return GetParam().dp * GetParam().tp; }
+
+  // By rank `teller`, of rank `lost`, in the message and in the verdict.
+  void ExpectLossToldOnce(const ProcessResult& result, int teller, int lost) const {
+    ExpectOneMessage(result, {absl::StrCat("entrain: rank ", teller, " of ", ranks(), " on "),
+                              absl::StrCat(": rank ", lost, " (process "),
+                              ") has ended without a message", "this rank is after step ", " over ",
+                              "continues from its last checkpoint, step "});
+    EXPECT_EQ(VerdictFile()["code"], 1);
+    EXPECT_THAT(std::string(VerdictFile()["reason"]),
+                HasSubstr(absl::StrCat(": rank ", lost, " (process ")));
+    EXPECT_GE(VerdictFile()["last_commit"], 3);
+  }
 };
 
 INSTANTIATE_TEST_SUITE_P(Meshes, LostRankTest,
@@ -128,14 +141,24 @@ TEST_P(LostRankTest, StoppedIsFoundByItsSilence) {
   ExpectResumes(ranks());
 }
 
-// Wherever it is: computing, for the most part.
+// Wherever it and the others are.
 TEST_P(LostRankTest, KilledWhileItComputes) {
   RunningProcess process(Command(ranks(), {}));
   const std::vector<pid_t> pids = RanksUnderWay(process, static_cast<size_t>(ranks()));
   kill(pids[1], SIGKILL);
   const ProcessResult result = EndSoon(process);
   EXPECT_EQ(result.code, 137) << result.error;
-  EXPECT_THAT(result.error, HasSubstr("rank 1"));
+  ExpectLossToldOnce(result, 0, 1);
+  ExpectResumes(ranks());
+}
+
+TEST_P(LostRankTest, TheFirstRankIsKilled) {
+  RunningProcess process(Command(ranks(), {}));
+  const std::vector<pid_t> pids = RanksUnderWay(process, static_cast<size_t>(ranks()));
+  kill(pids[0], SIGKILL);
+  const ProcessResult result = EndSoon(process);
+  EXPECT_EQ(result.code, 137) << result.error;
+  ExpectLossToldOnce(result, 1, 0);
   ExpectResumes(ranks());
 }
 
@@ -148,9 +171,25 @@ TEST_P(LostRankTest, KilledWhileOthersWaitForItInAReduction) {
   kill(pids[1], SIGKILL);
   const ProcessResult result = EndSoon(process);
   EXPECT_EQ(result.code, 137) << result.error;
-  ExpectOneMessage(result, {"entrain: rank 0 of", "told to end (SIGTERM)", "waiting for rank",
-                            " over ", "continues from its last checkpoint, step "});
+  ExpectLossToldOnce(result, 0, 1);
+  EXPECT_THAT(result.error, ContainsRegex(", in .* over [a-z]+, waiting for rank"));
   ExpectResumes(ranks());
+}
+
+// Steps of a second in which ranks compute without each other nearly all the time.
+TEST_F(TrainFaultsTest, KilledWhileAllCompute) {
+  config_.model.context = 256;
+  config_.train.global_batch = 512;
+  config_.train.micro_batch = 256;
+  WriteTokens(config_.data.train, 512 * config_.model.context + 1, config_.model.vocab, 1);
+  RunningProcess process(Command(2, {}));
+  const std::vector<pid_t> pids = RanksUnderWay(process, 2);
+  kill(pids[1], SIGKILL);
+  const ProcessResult result = EndSoon(process);
+  EXPECT_EQ(result.code, 137) << result.error;
+  ExpectOneMessage(result, {"entrain: rank 0 of 2 on ", ": rank 1 (process ",
+                            "this rank is after step ", " over "});
+  ExpectResumes(2);
 }
 
 TEST_P(LostRankTest, KilledWhileItSaves) {
@@ -170,7 +209,9 @@ TEST_P(LostRankTest, KilledWhileItSaves) {
   while (!a_save_is_under_way()) {
   }
   kill(pids[1], SIGKILL);
-  EXPECT_EQ(EndSoon(process).code, 137);
+  const ProcessResult result = EndSoon(process);
+  EXPECT_EQ(result.code, 137) << result.error;
+  ExpectLossToldOnce(result, 0, 1);
   ExpectResumes(ranks());
 }
 

@@ -69,6 +69,38 @@ TEST(WatchdogDeathTest, AStepThatTakesTooLongEndsTheRank) {
 // Later ranks leave the first one time to speak.
 TEST(WatchdogDeathTest, AHigherRankWaitsLonger) { OverstayStep(1); }
 
+// What a rank does whose neighbour on the same host has ended.
+void LosePeer(bool told) {
+  Watchdog watchdog({.rank = "0 of 2 on node7",
+                     .last_operation =
+                         [] {
+                           return WorldOperation{"gradient bucket 3 over dp", {}};
+                         },
+                     .lost_rank =
+                         [] {
+                           return RankProcess{1, 4711};
+                         },
+                     .is_told = [told] { return told; }});
+  watchdog.Committed(8, "there");
+  watchdog.StepDone(9, 1.0);
+  watchdog.Enter(RunPhase::kStep);
+  Sleep(10.0);
+}
+
+TEST(WatchdogDeathTest, APeerThatIsGoneEndsTheRank) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(LosePeer(false), ::testing::ExitedWithCode(1),
+              "rank 0 of 2 on node7: rank 1 .process 4711. has ended without a message .killed, "
+              "out of memory, or crashed.; this rank is "
+              "after step 9, in phase step, past gradient bucket 3 over dp; the run continues from "
+              "its last checkpoint, step 8");
+}
+
+TEST(WatchdogDeathTest, APeerThatHasToldItselfIsNotToldOf) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(LosePeer(true), ::testing::ExitedWithCode(1), "^$");
+}
+
 TEST(WatchdogDeathTest, TheHookIsCalledBeforeTheEnd) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_EXIT(
