@@ -3,13 +3,35 @@
 #ifndef ENTRAIN_LAUNCHER_ENTROPY_OVER_RANKS_H_
 #define ENTRAIN_LAUNCHER_ENTROPY_OVER_RANKS_H_
 
+#include <vector>
+
 #include "model/entropy_statistics.h"
 #include "parallel/comm/communicator.h"
 
 namespace entrain {
 
-// Over the rows of all ranks, the same on each.
-EntropyStatistics SumOverRanks(const EntropyStatistics& mine, Communicator& dp);
+// A sum over the rows of all ranks, under way; the same on each.
+class StatisticsSum {
+ public:
+  // Begins. `dp` must outlive it.
+  StatisticsSum(EntropyStatistics mine, Communicator& dp);
+  StatisticsSum(const StatisticsSum&) = delete;  // what is under way knows its memory
+  StatisticsSum& operator=(const StatisticsSum&) = delete;
+
+  // The sum, once. To be called before it is destroyed.
+  EntropyStatistics Wait();
+
+ private:
+  EntropyStatistics all_;
+  std::vector<double> sums_;
+  std::vector<float> extremes_;
+  PendingCollective summing_;  // without other ranks there is none
+  PendingCollective comparing_;
+};
+
+inline EntropyStatistics SumOverRanks(const EntropyStatistics& mine, Communicator& dp) {
+  return StatisticsSum(mine, dp).Wait();
+}
 
 // Of the heads of all ranks in their order, the same on each.
 EntropyStatistics GatherHeads(const EntropyStatistics& mine, Communicator& tp);

@@ -1,6 +1,7 @@
 #include "launcher/trainer.h"
 
 #include <cmath>
+#include <utility>
 
 #include "launcher/entropy_over_ranks.h"
 #include "launcher/lr_schedule.h"
@@ -157,15 +158,20 @@ void Trainer::MicroStep(int64_t index, Activations& activations, StepReport& rep
   const bool last = index + 1 == static_cast<int64_t>(batches_.size());
   const Transformer::Tokens tokens = TokensOf(batches_[static_cast<size_t>(index)]);
   const double share = 1.0 / static_cast<double>(batches_.size() * mesh_.dp().size());
-  report.loss +=
-      share * model_.transformer().Forward(context_, tokens, share, accumulate, activations);
+  Transformer& transformer = model_.transformer();
+  transformer.RunBlocks(context_, tokens.inputs, activations);
 
-  // The entropies of the whole micro-step are known here, before any of them is regularised: summed over ranks, so that
-  // all see the same E, δ and gates.
+  // The entropies of the whole micro-step are known before any of them is regularised: summed over ranks, so that all see
+  // the same E, δ and gates. They travel while the head computes.
   clock_.Enter(&StepTimes::entropy);
   EntropyStatistics mine(model_.config().layers, HeadsHere());
   mine.Add(context_, activations.entropy);
-  const EntropyStatistics statistics = SumOverRanks(mine, mesh_.dp());
+  StatisticsSum sum(std::move(mine), mesh_.dp());
+  clock_.Enter(&StepTimes::forward);
+  report.loss +=
+      share * transformer.LossAndGradient(context_, tokens, share, accumulate, activations);
+  clock_.Enter(&StepTimes::entropy);
+  const EntropyStatistics statistics = sum.Wait();
   report.entropy.Merge(statistics);
   EntropyRegularizer* regularizer = model_.regularizer();
   Transformer::EntropyGradient gradient;
@@ -176,10 +182,9 @@ void Trainer::MicroStep(int64_t index, Activations& activations, StepReport& rep
     };
   }
   clock_.Enter(&StepTimes::backward);
-  model_.transformer().Backward(context_, tokens, gradient, accumulate, activations,
-                                [&](int64_t layer) {
-                                  if (last) LayerComplete(layer);
-                                });
+  transformer.Backward(context_, tokens, gradient, accumulate, activations, [&](int64_t layer) {
+    if (last) LayerComplete(layer);
+  });
 }
 
 void Trainer::LayerComplete(int64_t layer) {

@@ -137,9 +137,8 @@ double Transformer::Loss(Context& context, const Tokens& tokens, Activations& a)
   return head_.Loss(context, params_, a.StreamInto(config_.layers), tokens.targets, a.head);
 }
 
-double Transformer::Forward(Context& context, const Tokens& tokens, double loss_scale,
-                            bool accumulate, Activations& a) const {
-  RunBlocks(context, tokens.inputs, a);
+double Transformer::LossAndGradient(Context& context, const Tokens& tokens, double loss_scale,
+                                    bool accumulate, Activations& a) const {
   const auto scale = static_cast<float>(loss_scale / static_cast<double>(a.rows()));
   return head_.LossAndGradient(context, params_, a.StreamInto(config_.layers), tokens.targets,
                                scale, a.gradient, a.sums, accumulate, a.head);

@@ -83,24 +83,22 @@ class Transformer {
   // Mean cross-entropy in nats; entropies are left in `activations`.
   double Loss(Context& context, const Tokens& tokens, Activations& activations) const;
 
-  // The forward of a training micro-step, up to and including the head's backward; loss_scale multiplies the gradient of
-  // the mean loss (1/accumulation).
-  double Forward(Context& context, const Tokens& tokens, double loss_scale, bool accumulate,
-                 Activations& activations) const;
-
+  // A training micro-step is RunBlocks, LossAndGradient, Backward. Embedding and blocks, without the head, after which the
+  // micro-step's entropies are known. after_block, if any, is called when a layer's activations are complete (without
+  // training the next layer overwrites them).
+  void RunBlocks(Context& context, const TensorView& inputs, Activations& activations,
+                 const std::function<void(int64_t layer)>& after_block = {}) const;
+  // The head: mean cross-entropy in nats, and its gradient; loss_scale multiplies that (1/accumulation).
+  double LossAndGradient(Context& context, const Tokens& tokens, double loss_scale, bool accumulate,
+                         Activations& activations) const;
   // ∂L/∂H of a layer's rows, into a buffer f32 [B, H, T] or, when all zero, an empty view.
   using EntropyGradient =
       std::function<TensorView(int64_t layer, const TensorView& entropy, const TensorView& buffer)>;
-  // The rest of the backward. entropy_gradient may be empty. after_layer, if any, is called when a block's gradients are
+  // The backward behind the head's. entropy_gradient may be empty. after_layer, if any, is called when a block's gradients are
   // those of the micro-step, from the last block to the first.
   void Backward(Context& context, const Tokens& tokens, const EntropyGradient& entropy_gradient,
                 bool accumulate, Activations& activations,
                 const std::function<void(int64_t layer)>& after_layer = {}) const;
-
-  // Embedding and blocks, without the head. after_block, if any, is called when a layer's activations are complete (without
-  // training the next layer overwrites them).
-  void RunBlocks(Context& context, const TensorView& inputs, Activations& activations,
-                 const std::function<void(int64_t layer)>& after_block = {}) const;
 
   const std::vector<Block>& blocks() const { return blocks_; }
   const Head& head() const { return head_; }

@@ -104,9 +104,10 @@ Losses ModelHarness::Run(bool gradients) {
   const double share = 1.0 / static_cast<double>(options_.accumulation);
   for (int64_t m = 0; m < options_.accumulation; ++m) {
     const Transformer::Tokens tokens = MicroTokens(m);
-    losses.loss +=
-        share * (gradients ? transformer.Forward(*context_, tokens, share, m > 0, activations_)
-                           : transformer.Loss(*context_, tokens, activations_));
+    if (gradients) transformer.RunBlocks(*context_, tokens.inputs, activations_);
+    losses.loss += share * (gradients ? transformer.LossAndGradient(*context_, tokens, share, m > 0,
+                                                                    activations_)
+                                      : transformer.Loss(*context_, tokens, activations_));
     EntropyStatistics micro(model_->config().layers, model_->config().heads);
     micro.Add(*context_, activations_.entropy);
     statistics_.Merge(micro);
