@@ -216,8 +216,9 @@ void AddIntervalKeys(Keys* keys) {
       .Add(IntegerKey("zero", &P::zero, {.max = 1}, "1: optimizer state is sharded over dp"))
       .Add(EnumKey("reduce_precision", &P::reduce_precision, kPrecisionNames,
                    "of gradients between ranks; sums are fp32"))
-      .Add(NumberKey("bucket_mb", &P::bucket_mb, kPositive,
-                     "gradients reduced at a time, in units of 1e6 bytes"))
+      .Add(NumberKey("bucket_mb", &P::bucket_mb, {.min = 0, .max = 1e6, .min_excluded = true},
+                     "gradients reduced at a time, in units of 1e6 bytes; more where that makes "
+                     "over 500 buckets"))
       .Add(EnumKey("backend", &P::backend, kCommBackendNames, "of the communication"))
       .Add(NumberKey("peer_timeout_seconds", &P::peer_timeout_seconds, {},
                      "a rank whose process is silent for so long is taken for lost; 0: never, else "

@@ -5,11 +5,23 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "parallel/comm/communicator_limits.h"
 #include "parallel/owned_ranges.h"
 #include "runtime/base/check.h"
 #include "runtime/kernels/cast.h"
 
 namespace entrain {
+namespace {
+
+static_assert(GradientBuckets::kMaxBuckets <= kMaxPending / 2, "all may be under way at a time");
+
+int64_t BucketElements(int64_t elements, int64_t bucket_bytes) {
+  const int64_t fewest =
+      (elements + GradientBuckets::kMaxBuckets - 1) / GradientBuckets::kMaxBuckets;
+  return std::max({int64_t{1}, fewest, bucket_bytes / SizeOf(DType::kF32)});
+}
+
+}  // namespace
 
 GradientBuckets::GradientBuckets(const ParamSet& params, Communicator& dp, Options options)
     : params_(params),
@@ -17,7 +29,7 @@ GradientBuckets::GradientBuckets(const ParamSet& params, Communicator& dp, Optio
       wire_(options.wire),
       owned_(std::move(options.owned)),
       wire_buffer_(BytesNeeded(params, dp.size(), wire_)),
-      bucket_elements_(std::max<int64_t>(1, options.bucket_bytes / SizeOf(DType::kF32))) {
+      bucket_elements_(BucketElements(params.flat_size(), options.bucket_bytes)) {
   CHECK(wire_ == DType::kF32 || wire_ == DType::kBf16);
   const int64_t size = params.flat_size();
   for (int64_t begin = 0; begin < size && dp.size() > 1; begin += bucket_elements_) {

@@ -17,8 +17,10 @@ namespace entrain {
 
 class GradientBuckets {
  public:
+  static constexpr int64_t kMaxBuckets = 500;
+
   struct Options {
-    int64_t bucket_bytes = 0;
+    int64_t bucket_bytes = 0;  // more where that makes more than kMaxBuckets
     DType wire =
         DType::kF32;  // what travels, f32 or bf16 (then summed in fp32 and rounded once more)
     // One range of the flat buffer a dp rank: it gets the sums there alone, by reduce-scatter. Empty: every rank gets all.
