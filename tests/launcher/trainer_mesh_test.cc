@@ -147,21 +147,34 @@ TEST_P(TrainerMeshTest, AnyMeshOfEightGivesTheSameCourse) {
   }
 }
 
-TEST_P(TrainerMeshTest, RanksStayTheSameInBf16) {
+// In bf16 another order of a sum may round a product to the next of 256 values between two powers of two, and move a head that is at
+// its gate's edge across it. Seen over all variants and meshes: losses 2e-4, mean entropies 5e-3 nats, thresholds 1e-5.
+void ExpectSimilarCourse(const RankTrace& got, const RankTrace& want) {
+  ASSERT_EQ(got.size(), want.size());
+  for (size_t s = 0; s < want.size(); ++s) {
+    EXPECT_LE(Relative(got[s].loss, want[s].loss), 1e-3) << "loss of step " << s + 1;
+    EXPECT_LE(LargestDifference(got[s].entropy, want[s].entropy), 2e-2) << "step " << s + 1;
+    EXPECT_LE(LargestDifference(got[s].thresholds, want[s].thresholds), 1e-4) << "step " << s + 1;
+  }
+}
+
+TEST_P(TrainerMeshTest, AnyMeshGivesASimilarCourseInBf16) {
   TemporaryFolder folder(TemporaryFolder::FastPlace());
   TrainConfig config = RunOf(folder.path(), GetParam().config);
-  config.train.steps = 5;
   config.train.precision = Precision::kBf16;
-  config.parallel.reduce_precision = Precision::kBf16;
   config.parallel.bucket_mb = 0.002;
   const std::vector<RankTrace> one = TrainOver(config, {});
-  for (const MeshCase& mesh : {MeshCase{{2, 1}}, MeshCase{{1, 2}}, MeshCase{{2, 2}, true}}) {
-    SCOPED_TRACE(NameOf(mesh));
-    config.parallel.sequence_parallel = mesh.sequence_parallel;
-    const std::vector<RankTrace> many = TrainOver(config, mesh.shape);
-    ExpectSameBits(many, mesh.shape.tp);
-    for (size_t s = 0; s < many[0].size(); ++s) {
-      EXPECT_LE(Relative(many[0][s].loss, one[0][s].loss), 1e-2) << "step " << s + 1;
+  for (const Precision wire : {Precision::kFp32, Precision::kBf16}) {
+    config.parallel.reduce_precision = wire;
+    for (const MeshCase& mesh :
+         {MeshCase{{2, 1}}, MeshCase{{4, 1}}, MeshCase{{1, 2}}, MeshCase{{1, 2}, true},
+          MeshCase{{2, 2}}, MeshCase{{2, 2}, true}, MeshCase{{1, 4}}, MeshCase{{1, 4}, true}}) {
+      if (wire == Precision::kBf16 && mesh.shape.dp == 1) continue;  // nothing is on it
+      SCOPED_TRACE(NameOf(mesh));
+      config.parallel.sequence_parallel = mesh.sequence_parallel;
+      const std::vector<RankTrace> many = TrainOver(config, mesh.shape);
+      ExpectSimilarCourse(many[0], one[0]);
+      ExpectSameBits(many, mesh.shape.tp);
     }
   }
 }
