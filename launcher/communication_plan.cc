@@ -11,7 +11,10 @@ double DpBytes(const TrainConfig& config, const MeshShape& mesh, const Model& mo
   const auto elements = static_cast<double>(model.params().flat_size());
   const double wire = config.parallel.reduce_precision == Precision::kBf16 ? 2.0 : 4.0;
   if (config.parallel.zero == 0) return Twice(mesh.dp) * elements * wire;
-  return Once(mesh.dp) * elements * (wire + 4.0);
+  // A rank that holds nothing for itself has what is gathered: copies, and values that have none.
+  const int64_t gathered =
+      model.params().BytesNeeded(config.compute_dtype(), false, ElementRange{0, 0});
+  return Once(mesh.dp) * (elements * wire + static_cast<double>(gathered));
 }
 
 // Over tp, of one micro-step.

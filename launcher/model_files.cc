@@ -142,7 +142,7 @@ class WeightReader {
 
   absl::Status Fill(ParamId id, const TensorEntry& entry) {
     ASSIGN_OR_RETURN(const std::vector<float> values, ShardOf(id, entry));
-    std::memcpy(model_.params().value(id).raw(), values.data(), values.size() * sizeof(float));
+    model_.params().SetValue(id, values.data());
     return absl::OkStatus();
   }
 

@@ -147,7 +147,7 @@ absl::Status TrainRun::CheckMemory(const MemoryPlan& plan) const {
 }
 
 absl::Status TrainRun::LoadValues() {
-  model_->Allocate(config_.compute_dtype(), true);
+  AllocateForTraining(config_, mesh_, *model_);
   trainer_ = std::make_unique<Trainer>(config_, *context_, mesh_, *model_, *train_data_);
   if (const auto& resumed = checkpoints_.last()) {
     RETURN_IF_ERROR(Restore(resumed->path));

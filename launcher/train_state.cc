@@ -51,6 +51,12 @@ StateTensor BoxOf(std::string name, const ShardSpec& shard, const TensorBox& box
           .data = data};
 }
 
+StateTensor ValueOf(const ParamSet& params, ParamId id, const OwnedPart& part) {
+  const bool any = part.box.elements() > 0;
+  return BoxOf(params.spec(id).name, params.spec(id).shard, part.box,
+               any ? params.HeldValue(id, part.flat).data<float>() : nullptr);
+}
+
 // Of one parameter: what lies in `range` of the flat buffers.
 void AddMoments(const ParamSet& params, const AdamWOptimizer& optimizer, ParamId id,
                 const ElementRange& range, std::vector<StateTensor>* tensors) {
@@ -72,9 +78,7 @@ std::vector<StateTensor> ModelState(Model& model) {
   std::vector<StateTensor> tensors;
   const ParamSet& params = model.params();
   for (int i = 0; i < params.size(); ++i) {
-    const ShardSpec& shard = params.spec({i}).shard;
-    tensors.push_back(
-        BoxOf(params.spec({i}).name, shard, shard.box, params.value({i}).data<float>()));
+    tensors.push_back(ValueOf(params, {i}, PartOf(params, {i}, params.Held({i}))));
   }
   for (const Model::State& state : model.ExtraState()) {
     tensors.push_back(BoxOf(state.name, state.shard, state.shard.box, state.data));
@@ -99,11 +103,9 @@ std::vector<StateTensor> StateToWrite(Model& model, const AdamWOptimizer& optimi
       OwnedRanges(params, mesh.dp().size())[static_cast<size_t>(mesh.dp().rank())];
   const int tp_rank = mesh.tp().rank();
   for (int i = 0; i < params.size(); ++i) {
-    const ShardSpec& shard = params.spec({i}).shard;
-    if (!IsWrittenBy(tp_rank, shard)) continue;
+    if (!IsWrittenBy(tp_rank, params.spec({i}).shard)) continue;
     const OwnedPart part = PartOf(params, {i}, mine);
-    auto* values = params.flat_value().data<float>() + part.flat.begin;
-    tensors.push_back(BoxOf(params.spec({i}).name, shard, part.box, values));
+    tensors.push_back(ValueOf(params, {i}, part));
     AddMoments(params, optimizer, {i}, mine, &tensors);
   }
   if (mesh.dp().rank() != 0) return tensors;

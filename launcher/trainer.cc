@@ -1,11 +1,14 @@
 #include "launcher/trainer.h"
 
+#include <algorithm>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "launcher/entropy_over_ranks.h"
 #include "launcher/lr_schedule.h"
 #include "model/non_finite.h"
+#include "parallel/owned_ranges.h"
 
 namespace entrain {
 namespace {
@@ -61,10 +64,33 @@ TensorView ViewOf(std::vector<double>& values) {
   return {values.data(), DType::kF64, {static_cast<int64_t>(values.size())}};
 }
 
+// What each dp rank holds of values that have a bf16 copy, when it need not hold all.
+std::vector<ElementRange> ValueRanges(const TrainConfig& config, int dp, const ParamSet& params) {
+  if (config.parallel.zero == 0 || dp == 1) return {};
+  return OwnedRanges(params, dp);
+}
+
+// Of the rank that holds most.
+int64_t ParameterBytes(const TrainConfig& config, const MeshShape& mesh, const ParamSet& params) {
+  const std::vector<ElementRange> ranges = ValueRanges(config, mesh.dp, params);
+  int64_t most = ranges.empty() ? params.BytesNeeded(config.compute_dtype(), true) : 0;
+  for (const ElementRange& range : ranges) {
+    most = std::max(most, params.BytesNeeded(config.compute_dtype(), true, range));
+  }
+  return most;
+}
+
 }  // namespace
 
+void AllocateForTraining(const TrainConfig& config, const Mesh& mesh, Model& model) {
+  const std::vector<ElementRange> ranges = ValueRanges(config, mesh.dp().size(), model.params());
+  std::optional<ElementRange> owned;
+  if (!ranges.empty()) owned = ranges[static_cast<size_t>(mesh.dp().rank())];
+  model.Allocate(config.compute_dtype(), true, owned);
+}
+
 MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, Model& model) {
-  return {.parameters = model.ParameterBytes(config.compute_dtype(), true),
+  return {.parameters = ParameterBytes(config, mesh, model.params()),
           .optimizer = AdamWOptimizer::BytesNeeded(model.params(), mesh.dp,
                                                    static_cast<int>(config.parallel.zero)),
           .factors = model.FactorBytes(config.compute_dtype()),
@@ -99,6 +125,7 @@ void Trainer::Start() {
     model_.regularizer()->set_has_previous(counters_.has_previous_entropy);
   }
   model_.params().RefreshCompute(context_);
+  optimizer_.ShareCopies();
   const BatchSampler sampler(config_.train.seed, data_.num_sequences(), config_.train.global_batch,
                              config_.data.shuffle);
   const Communicator& dp = mesh_.dp();

@@ -21,7 +21,7 @@ namespace entrain {
 
 // Bytes that a run takes, by kind; what --dry-run prints.
 struct MemoryPlan {
-  int64_t parameters = 0;   // values, gradients, bf16 copies
+  int64_t parameters = 0;   // values held, gradients, bf16 copies
   int64_t optimizer = 0;    // moments
   int64_t factors = 0;      // built matrices of weight and spectral norm
   int64_t activations = 0;  // one micro-step; validation works in the same memory
@@ -35,6 +35,9 @@ struct MemoryPlan {
 };
 // Of one rank of the mesh; the model is that rank's part.
 MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, Model& model);
+
+// Takes memory for the model of this rank. With ZeRO and bf16 copies to compute with, its range of the fp32 values is enough.
+void AllocateForTraining(const TrainConfig& config, const Mesh& mesh, Model& model);
 
 struct StepReport {
   double loss = 0.0;     // mean over the global batch, nats

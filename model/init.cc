@@ -36,7 +36,9 @@ void InitializeParameters(Context& context, ParamSet& params, uint64_t seed) {
   for (int i = 0; i < params.size(); ++i) {
     const ParamId id{i};
     const ParameterSpec& spec = params.spec(id);
-    auto* data = params.value(id).data<float>();
+    std::vector<float> complete;
+    if (!params.is_whole(id)) complete.resize(static_cast<size_t>(spec.shard.elements()));
+    float* data = params.is_whole(id) ? params.value(id).data<float>() : complete.data();
     if (spec.init == InitKind::kNormal) {
       const uint64_t stream = StreamOf(spec.name);
       spec.shard.ForEachRun([&](int64_t local, int64_t whole, int64_t count) {
@@ -45,6 +47,7 @@ void InitializeParameters(Context& context, ParamSet& params, uint64_t seed) {
     } else {
       std::fill_n(data, spec.shard.elements(), spec.scale);
     }
+    if (!params.is_whole(id)) params.SetValue(id, data);
   }
   params.RefreshCompute(context);
 }

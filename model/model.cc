@@ -19,19 +19,15 @@ Model::Model(const ModelConfig& config, const TensorParallel& tp)
       regularizer_(RegularizerOf(config, params_, tp)),
       transformer_(config, params_, tp) {}
 
-int64_t Model::ParameterBytes(DType compute, bool training) const {
-  return params_.BytesNeeded(compute, training);
-}
-
 int64_t Model::FactorBytes(DType compute) {
   Arena measure;
   transformer_.AllocateFactors(measure, compute);
   return measure.used_bytes();
 }
 
-void Model::Allocate(DType compute, bool training) {
+void Model::Allocate(DType compute, bool training, const std::optional<ElementRange>& owned) {
   compute_ = compute;
-  params_.Allocate(compute, training);
+  params_.Allocate(compute, training, owned);
   factors_ = Arena(FactorBytes(compute));
   transformer_.AllocateFactors(factors_, compute);
 }

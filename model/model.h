@@ -19,10 +19,9 @@ class Model {
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
-  // Parameters and re-parameterised matrices, values still to be set.
-  void Allocate(DType compute, bool training);
-  // What Allocate takes, in bytes.
-  int64_t ParameterBytes(DType compute, bool training) const;
+  // Parameters and re-parameterised matrices, values still to be set. owned: as in ParamSet::Allocate.
+  void Allocate(DType compute, bool training, const std::optional<ElementRange>& owned = {});
+  // What Allocate takes besides parameters, in bytes.
   int64_t FactorBytes(DType compute);
 
   // What training must carry besides parameters and moments: f32, by name.

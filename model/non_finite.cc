@@ -34,7 +34,8 @@ std::string FirstNonFinite(Context& context, const Model& model, const Activatio
   const ParamSet& params = model.params();
   for (int i = 0; i < params.size(); ++i) {
     const std::string& name = params.spec({i}).name;
-    if (!Finite(context, params.value({i}))) return LayerOf(name) + ", parameter " + name;
+    if (!Finite(context, params.HeldValue({i}, params.Held({i}))))
+      return LayerOf(name) + ", parameter " + name;
   }
   std::string place = FirstInForward(context, activations);
   if (!place.empty()) return place;

@@ -56,9 +56,21 @@ void AdamWOptimizer::Update(Context& context, double lr, double gradient_norm) {
   ++updates_;
   for (int i = 0; i < params_.size(); ++i) UpdateParameter(context, {i}, lr, scale);
   if (!sharded_) return;
-  dp_.AllGather(params_.flat_value(), ranges_, "updated values");
-  params_.RefreshCompute(context);
+  std::vector<ElementRange> parts;
+  for (const ElementRange& range : ranges_) parts.push_back(params_.InWholeValues(range));
+  PendingCollective copies = StartShareCopies();
+  dp_.AllGather(params_.whole_values(), parts, "updated values");
+  copies.Wait();
 }
+
+PendingCollective AdamWOptimizer::StartShareCopies() const {
+  if (!sharded_ || params_.copies().size() == 0) return PendingCollective([] {});
+  std::vector<ElementRange> parts;
+  for (const ElementRange& range : ranges_) parts.push_back(params_.InCopies(range));
+  return dp_.StartAllGather(params_.copies(), parts, "updated bf16 copies");
+}
+
+void AdamWOptimizer::ShareCopies() const { StartShareCopies().Wait(); }
 
 void AdamWOptimizer::UpdateParameter(Context& context, ParamId id, double lr,
                                      double gradient_scale) const {
@@ -66,17 +78,12 @@ void AdamWOptimizer::UpdateParameter(Context& context, ParamId id, double lr,
   const ParameterSpec& spec = params_.spec(id);
   const ElementRange flat = PartOf(params_, id, owned()).flat;
   if (flat.size() == 0) return;
-  const TensorView value = Slice(params_.flat_value(), flat);
-  // With sharded moments the copies are made when all values are there.
-  TensorView compute;
-  if (!sharded_ && params_.compute(id).dtype() == DType::kBf16) {
-    compute = params_.compute(id).Reshape({flat.size()});
-  }
+  const TensorView value = params_.HeldValue(id, flat);
   AdamW(context, {.value = value,
                   .gradient = Slice(params_.flat_gradient(), flat),
                   .first_moment = first_moment(flat),
                   .second_moment = second_moment(flat),
-                  .compute = compute,
+                  .compute = params_.has_copy(id) ? params_.Copy(id, flat) : TensorView(),
                   .lr = lr,
                   .beta1 = h.beta1,
                   .beta2 = h.beta2,

@@ -1,7 +1,7 @@
 // AdamWOptimizer: moments of a ParamSet, the update, and clipping by the global norm.
 //
-// With ZeRO stage 1 the moments are cut over dp: a rank holds and updates those of its range of the flat buffer, and values
-// are gathered after the update. Without it every rank's range is the whole buffer.
+// With ZeRO stage 1 the moments are cut over dp: a rank holds and updates those of its range of the flat order, and what kernels
+// read, bf16 copies or values, is gathered after the update. Without it every rank's range is everything.
 #ifndef ENTRAIN_PARALLEL_ADAMW_OPTIMIZER_H_
 #define ENTRAIN_PARALLEL_ADAMW_OPTIMIZER_H_
 
@@ -40,9 +40,11 @@ class AdamWOptimizer {
   // finite exactly when some gradient is not.
   double GradientNorm(Context& context, const TensorParallel& tp) const;
 
-  // One update with gradients multiplied by min(1, clip/(norm + 1e-6)); then values are clamped to their minima and every
-  // rank has all of them.
+  // One update with gradients multiplied by min(1, clip/(norm + 1e-6)); then values are clamped to their minima, and every
+  // rank has all that its kernels read.
   void Update(Context& context, double lr, double gradient_norm);
+  // The same of bf16 copies after values were written from outside, where a rank holds a part of the values.
+  void ShareCopies() const;
 
   // Updates made so far: the exponent of the bias corrections. Part of the training state, like the moments.
   int64_t updates() const { return updates_; }
@@ -53,6 +55,7 @@ class AdamWOptimizer {
 
  private:
   TensorView Moment(const Buffer& buffer, const ElementRange& flat) const;
+  PendingCollective StartShareCopies() const;
   void UpdateParameter(Context& context, ParamId id, double lr, double gradient_scale) const;
 
   const ParamSet& params_;

@@ -47,11 +47,6 @@ int64_t LargestOwned(const ParamSet& params, int ranks) {
   return largest;
 }
 
-ElementRange Common(const ElementRange& a, const ElementRange& b) {
-  const int64_t begin = std::max(a.begin, b.begin);
-  return {begin, std::max(begin, std::min(a.end, b.end))};
-}
-
 OwnedPart PartOf(const ParamSet& params, ParamId id, const ElementRange& range) {
   const int64_t offset = params.offset(id);
   const ShardSpec& shard = params.spec(id).shard;

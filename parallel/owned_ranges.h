@@ -28,9 +28,6 @@ struct OwnedPart {
 };
 OwnedPart PartOf(const ParamSet& params, ParamId id, const ElementRange& range);
 
-// What two ranges have in common; begin = end when that is nothing.
-ElementRange Common(const ElementRange& a, const ElementRange& b);
-
 }  // namespace entrain
 
 #endif  // ENTRAIN_PARALLEL_OWNED_RANGES_H_

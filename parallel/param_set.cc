@@ -1,5 +1,6 @@
 #include "parallel/param_set.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "runtime/base/check.h"
@@ -28,12 +29,9 @@ ParamId ParamSet::Add(ParameterSpec spec) {
   CHECK(spec.shape.size() == 1 || spec.shape.size() == 2) << spec.name;
   if (spec.padded_rows == 0) spec.padded_rows = spec.shape[0];
   const ParamId id{size()};
-  const bool matrix = spec.matrix;
   specs_.push_back(std::move(spec));
   offsets_.push_back(flat_size_);
-  compute_offsets_.push_back(matrix ? compute_size_ : -1);
   flat_size_ += RoundUp(padded_size(id));
-  if (matrix) compute_size_ += RoundUp(padded_size(id));
   return id;
 }
 
@@ -42,18 +40,49 @@ int64_t ParamSet::padded_size(ParamId id) const {
   return s.padded_rows * (s.shape.size() == 2 ? s.shape[1] : 1);
 }
 
-int64_t ParamSet::BytesNeeded(DType compute, bool training) const {
-  const int64_t values = flat_size_ * SizeOf(DType::kF32);
-  const int64_t copies = compute == DType::kBf16 ? compute_size_ * SizeOf(DType::kBf16) : 0;
-  return values * (training ? 2 : 1) + copies;
+bool ParamSet::IsCopied(int index, DType compute) const {
+  const ParameterSpec& s = specs_[static_cast<size_t>(index)];
+  return compute == DType::kBf16 && s.matrix && !s.factor;
 }
 
-void ParamSet::Allocate(DType compute, bool training) {
+ElementRange ParamSet::Whole(ParamId id) const {
+  return {offset(id), offset(id) + padded_size(id)};
+}
+
+ParamSet::Layout ParamSet::LayOut(DType compute, const std::optional<ElementRange>& owned) const {
+  Layout layout{.values = std::vector<int64_t>(specs_.size()),
+                .copies = std::vector<int64_t>(specs_.size(), -1)};
+  const auto in_part = [&](int i) { return owned && IsCopied(i, compute); };
+  for (int i = 0; i < size(); ++i) {
+    const int64_t bytes = RoundUp(padded_size({i}));
+    if (!in_part(i)) layout.values[i] = std::exchange(layout.whole_size, layout.whole_size + bytes);
+    if (IsCopied(i, compute)) {
+      layout.copies[i] = std::exchange(layout.copies_size, layout.copies_size + bytes);
+    }
+  }
+  layout.values_size = layout.whole_size;
+  for (int i = 0; i < size(); ++i) {
+    if (!in_part(i)) continue;
+    const int64_t held = RoundUp(Common(Whole({i}), *owned).size());
+    layout.values[i] = std::exchange(layout.values_size, layout.values_size + held);
+  }
+  return layout;
+}
+
+int64_t ParamSet::BytesNeeded(DType compute, bool training,
+                              const std::optional<ElementRange>& owned) const {
+  const Layout layout = LayOut(compute, owned);
+  return (layout.values_size + (training ? flat_size_ : 0)) * SizeOf(DType::kF32) +
+         layout.copies_size * SizeOf(DType::kBf16);
+}
+
+void ParamSet::Allocate(DType compute, bool training, const std::optional<ElementRange>& owned) {
   compute_dtype_ = compute;
-  const int64_t bytes = flat_size_ * SizeOf(DType::kF32);
-  values_ = Buffer(bytes);
-  if (training) gradients_ = Buffer(bytes);
-  if (compute == DType::kBf16) compute_ = Buffer(compute_size_ * SizeOf(DType::kBf16));
+  owned_ = owned;
+  layout_ = LayOut(compute, owned);
+  values_ = Buffer(layout_.values_size * SizeOf(DType::kF32));
+  if (training) gradients_ = Buffer(flat_size_ * SizeOf(DType::kF32));
+  copies_ = Buffer(layout_.copies_size * SizeOf(DType::kBf16));
 }
 
 ParamId ParamSet::Find(const std::string& name) const {
@@ -69,24 +98,91 @@ int64_t ParamSet::num_elements() const {
   return total;
 }
 
-TensorView ParamSet::View(const Buffer& buffer, DType dtype, int64_t offset, ParamId id) const {
-  CHECK(buffer.data() != nullptr) << "not allocated: " << spec(id).name;
-  auto* data = static_cast<char*>(buffer.data()) + offset * SizeOf(dtype);
+TensorView ParamSet::View(void* data, DType dtype, int64_t offset, ParamId id) const {
+  CHECK(data != nullptr) << "not allocated: " << spec(id).name;
+  auto* begin = static_cast<char*>(data) + offset * SizeOf(dtype);
   const ParameterSpec& s = spec(id);
-  if (s.shape.size() == 2) return {data, dtype, {s.padded_rows, s.shape[1]}};
-  return {data, dtype, {s.padded_rows}};
+  if (s.shape.size() == 2) return {begin, dtype, {s.padded_rows, s.shape[1]}};
+  return {begin, dtype, {s.padded_rows}};
+}
+
+bool ParamSet::has_copy(ParamId id) const { return IsCopied(id.index, compute_dtype_); }
+
+ElementRange ParamSet::Held(ParamId id) const {
+  return owned_ && has_copy(id) ? Common(Whole(id), *owned_) : Whole(id);
+}
+
+TensorView ParamSet::value(ParamId id) const {
+  CHECK(is_whole(id)) << spec(id).name << " is held in part";
+  return View(values_.data(), DType::kF32, layout_.values[id.index], id);
+}
+
+TensorView ParamSet::HeldValue(ParamId id, const ElementRange& flat) const {
+  const ElementRange held = Held(id);
+  CHECK(held.begin <= flat.begin && flat.end <= held.end)
+      << spec(id).name << ": [" << flat.begin << ", " << flat.end << ") is not held";
+  const int64_t at = layout_.values[id.index] + flat.begin - held.begin;
+  return {static_cast<float*>(values_.data()) + at, DType::kF32, {flat.size()}};
+}
+
+void ParamSet::SetValue(ParamId id, const float* values) const {
+  const ElementRange given{offset(id), offset(id) + spec(id).shard.elements()};
+  const ElementRange part = Common(given, Held(id));
+  if (part.size() == 0) return;
+  std::copy_n(values + (part.begin - given.begin), part.size(), HeldValue(id, part).data<float>());
 }
 
 TensorView ParamSet::compute(ParamId id) const {
-  if (compute_dtype_ == DType::kF32 || compute_offsets_[id.index] < 0) return value(id);
-  return View(compute_, DType::kBf16, compute_offsets_[id.index], id);
+  if (!has_copy(id)) return value(id);
+  return View(copies_.data(), DType::kBf16, layout_.copies[id.index], id);
+}
+
+TensorView ParamSet::Copy(ParamId id, const ElementRange& flat) const {
+  CHECK(has_copy(id)) << spec(id).name;
+  const int64_t at = layout_.copies[id.index] + flat.begin - offset(id);
+  return {static_cast<Bf16*>(copies_.data()) + at, DType::kBf16, {flat.size()}};
+}
+
+TensorView ParamSet::gradient(ParamId id) const {
+  return View(gradients_.data(), DType::kF32, offset(id), id);
 }
 
 void ParamSet::RefreshCompute(Context& context) const {
-  if (compute_dtype_ == DType::kF32) return;
   for (int i = 0; i < size(); ++i) {
-    if (compute_offsets_[i] >= 0) Cast(context, value({i}), compute({i}));
+    const ElementRange held = Held({i});
+    if (has_copy({i}) && held.size() > 0) Cast(context, HeldValue({i}, held), Copy({i}, held));
   }
+}
+
+namespace {
+
+// How many elements of [offset, offset + size) come before `at`.
+int64_t Before(int64_t at, int64_t offset, int64_t size) {
+  return std::clamp<int64_t>(at - offset, 0, size);
+}
+
+}  // namespace
+
+ElementRange ParamSet::InWholeValues(const ElementRange& flat) const {
+  ElementRange range;
+  for (int i = 0; i < size(); ++i) {
+    if (owned_ && has_copy({i})) continue;
+    const int64_t size = RoundUp(padded_size({i}));
+    range.begin += Before(flat.begin, offsets_[i], size);
+    range.end += Before(flat.end, offsets_[i], size);
+  }
+  return range;
+}
+
+ElementRange ParamSet::InCopies(const ElementRange& flat) const {
+  ElementRange range;
+  for (int i = 0; i < size(); ++i) {
+    if (!has_copy({i})) continue;
+    const int64_t size = RoundUp(padded_size({i}));
+    range.begin += Before(flat.begin, offsets_[i], size);
+    range.end += Before(flat.end, offsets_[i], size);
+  }
+  return range;
 }
 
 }  // namespace entrain

@@ -1,12 +1,18 @@
 // ParamSet: all parameters of a model in flat buffers, in the order in which they were declared.
+//
+// A place in the flat order, an offset or an ElementRange "flat", means the same in the gradients and in the optimizer's moments.
+// fp32 values lie in that order too, unless some are held in part: in bf16 mode kernels multiply with copies, and a rank
+// that updates a range of the values needs no others in fp32 (ZeRO).
 #ifndef ENTRAIN_PARALLEL_PARAM_SET_H_
 #define ENTRAIN_PARALLEL_PARAM_SET_H_
 
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "parallel/comm/communicator.h"
 #include "parallel/shard_spec.h"
 #include "runtime/device/buffer.h"
 #include "runtime/device/context.h"
@@ -23,8 +29,10 @@ struct ParameterSpec {
   InitKind init = InitKind::kConstant;
   float scale = 0.0F;
   int64_t padded_rows = 0;  // rows held in memory, ≥ shape[0]; the padding stays zero. 0: shape[0]
-  bool matrix =
-      false;  // an operand of matrix products or look-ups: decayed, and copied to bf16 in bf16 mode
+  // An operand of matrix products or look-ups: decayed, and copied to bf16 in bf16 mode.
+  bool matrix = false;
+  // A matrix that kernels read in fp32, to build another of it: it is not copied.
+  bool factor = false;
   float minimum = -std::numeric_limits<float>::infinity();  // clamped to after every update
   // What this rank holds of a tensor that is cut over tp; left out: all of it.
   ShardSpec shard;
@@ -43,9 +51,12 @@ class ParamSet {
   // Declares a parameter; all must be declared before Allocate.
   ParamId Add(ParameterSpec spec);
 
-  // Bytes that Allocate takes: values, gradients (training), bf16 copies (compute = bf16).
-  int64_t BytesNeeded(DType compute, bool training) const;
-  void Allocate(DType compute, bool training);
+  // Takes memory for values, gradients (training), bf16 copies (compute = bf16). owned: of values that have a copy only this
+  // range of the flat order is held.
+  void Allocate(DType compute, bool training, const std::optional<ElementRange>& owned = {});
+  // The bytes of that.
+  int64_t BytesNeeded(DType compute, bool training,
+                      const std::optional<ElementRange>& owned = {}) const;
 
   int size() const { return static_cast<int>(specs_.size()); }
   const ParameterSpec& spec(ParamId id) const { return specs_[id.index]; }
@@ -53,36 +64,63 @@ class ParamSet {
   // Number of trained numbers of all tp ranks together, padding not counted.
   int64_t num_elements() const;
 
-  // fp32 master value, shape with padding.
-  TensorView value(ParamId id) const { return View(values_, DType::kF32, offsets_[id.index], id); }
+  // fp32 master value, shape with padding; of a parameter that is held whole.
+  TensorView value(ParamId id) const;
+  // Whether values that have a copy are held in part, as Allocate was told.
+  bool holds_part() const { return owned_.has_value(); }
+  bool is_whole(ParamId id) const { return Held(id).size() == padded_size(id); }
+  // What is held of the value, and a part of it, as a vector.
+  ElementRange Held(ParamId id) const;
+  TensorView HeldValue(ParamId id, const ElementRange& flat) const;
+  // From values of the parameter's shape; what is not held is left out.
+  void SetValue(ParamId id, const float* values) const;
+
   // What kernels multiply with: the bf16 copy of a matrix in bf16 mode, else the value itself.
   TensorView compute(ParamId id) const;
+  bool has_copy(ParamId id) const;
+  // A part of a copy, as a vector.
+  TensorView Copy(ParamId id, const ElementRange& flat) const;
+  // Brings the copies of what is held up to date after values were written from outside (initialisation, loading).
+  void RefreshCompute(Context& context) const;
+
   // fp32 gradient of the value.
-  TensorView gradient(ParamId id) const {
-    return View(gradients_, DType::kF32, offsets_[id.index], id);
-  }
-  // Place of a parameter in every flat buffer, in elements; the optimizer's moments use the same.
+  TensorView gradient(ParamId id) const;
+  TensorView flat_gradient() const { return {gradients_.data(), DType::kF32, {flat_size_}}; }
+  // Place of a parameter in the flat order, in elements.
   int64_t offset(ParamId id) const { return offsets_[id.index]; }
   int64_t padded_size(ParamId id) const;
   int64_t flat_size() const { return flat_size_; }
-  TensorView flat_value() const { return {values_.data(), DType::kF32, {flat_size_}}; }
-  TensorView flat_gradient() const { return {gradients_.data(), DType::kF32, {flat_size_}}; }
 
-  // Brings the bf16 copies up to date after values were written from outside (initialisation, loading).
-  void RefreshCompute(Context& context) const;
+  // All values that are held whole, and all copies, each as one vector in the flat order; and where a range of that order
+  // lies in them. For what is exchanged in one piece.
+  TensorView whole_values() const { return {values_.data(), DType::kF32, {layout_.whole_size}}; }
+  TensorView copies() const { return {copies_.data(), DType::kBf16, {layout_.copies_size}}; }
+  ElementRange InWholeValues(const ElementRange& flat) const;
+  ElementRange InCopies(const ElementRange& flat) const;
 
  private:
-  TensorView View(const Buffer& buffer, DType dtype, int64_t offset, ParamId id) const;
+  // Sizes of the buffers, and where each parameter lies in them.
+  struct Layout {
+    std::vector<int64_t> values;  // of what is held of a parameter
+    std::vector<int64_t> copies;  // -1: none
+    int64_t whole_size = 0;
+    int64_t values_size = 0;
+    int64_t copies_size = 0;
+  };
+  Layout LayOut(DType compute, const std::optional<ElementRange>& owned) const;
+  bool IsCopied(int index, DType compute) const;
+  ElementRange Whole(ParamId id) const;
+  TensorView View(void* data, DType dtype, int64_t offset, ParamId id) const;
 
   std::vector<ParameterSpec> specs_;
-  std::vector<int64_t> offsets_;          // in elements of the fp32 buffers
-  std::vector<int64_t> compute_offsets_;  // in elements of the bf16 buffer; −1: no copy
+  std::vector<int64_t> offsets_;
   int64_t flat_size_ = 0;
-  int64_t compute_size_ = 0;
   DType compute_dtype_ = DType::kF32;
-  Buffer values_;
+  std::optional<ElementRange> owned_;
+  Layout layout_;
+  Buffer values_;  // those held whole, then parts
   Buffer gradients_;
-  Buffer compute_;
+  Buffer copies_;
 };
 
 }  // namespace entrain

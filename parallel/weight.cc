@@ -59,6 +59,7 @@ Weight::Weight(ParamSet& params, const std::string& name, const WeightSpec& spec
                      .init = InitKind::kNormal,
                      .scale = spec.std,
                      .matrix = true,
+                     .factor = norm_ != WeightNorm::kNone,
                      .shard = MatrixShard(spec, tp.place()),
                      .partial_over_tp = spec.partial_gradient});
   in_ = params.spec(raw_).shape[0];
@@ -156,7 +157,7 @@ void Weight::CopyEffective(Context& context, const ParamSet& params, const Tenso
 }
 
 void Weight::SetEffective(const ParamSet& params, const float* matrix) {
-  std::memcpy(params.value(raw_).raw(), matrix, static_cast<size_t>(in_ * out_) * sizeof(float));
+  params.SetValue(raw_, matrix);
   gain_is_stale_ = norm_ == WeightNorm::kWeight;
 }
 

@@ -23,6 +23,11 @@ std::vector<ElementRange> OneEach(int size) { return EvenRanges(size, size); }
 
 }  // namespace
 
+ElementRange Common(const ElementRange& a, const ElementRange& b) {
+  const int64_t begin = std::max(a.begin, b.begin);
+  return {begin, std::max(begin, std::min(a.end, b.end))};
+}
+
 std::vector<ElementRange> EvenRanges(int64_t count, int parts, int64_t alignment) {
   const int64_t blocks = (count + alignment - 1) / alignment;
   std::vector<ElementRange> ranges;

@@ -34,6 +34,9 @@ struct ElementRange {
   int64_t size() const { return end - begin; }
 };
 
+// What two ranges have in common; begin = end when that is nothing.
+ElementRange Common(const ElementRange& a, const ElementRange& b);
+
 // `count` elements cut into `parts` ranges at multiples of `alignment`, as even as that allows; later ones may be empty.
 std::vector<ElementRange> EvenRanges(int64_t count, int parts, int64_t alignment = 1);
 

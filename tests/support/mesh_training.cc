@@ -24,17 +24,34 @@ std::vector<double> Flat(const HeadTable& table) {
   return values;
 }
 
+// A parameter as every dp rank must have it: its value or, where each holds a part of that, the copy that kernels read.
+std::vector<float> AsAllHoldIt(const ParamSet& params, ParamId id) {
+  std::vector<float> values(static_cast<size_t>(params.padded_size(id)));
+  if (params.holds_part() && params.has_copy(id)) {
+    const auto* copy = params.compute(id).data<Bf16>();
+    for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(copy[i]);
+  } else {
+    std::copy_n(params.value(id).data<float>(), values.size(), values.begin());
+  }
+  return values;
+}
+
 void AddValues(const ParamSet& params, ParamId id, StepTrace& trace) {
-  const auto* data = params.value(id).data<float>();
   const ShardSpec& shard = params.spec(id).shard;
-  trace.values.insert(trace.values.end(), data, data + params.padded_size(id));
+  const std::vector<float> held_by_all = AsAllHoldIt(params, id);
+  trace.values.insert(trace.values.end(), held_by_all.begin(), held_by_all.end());
   if (!shard.is_cut()) {
-    trace.shared.insert(trace.shared.end(), data, data + params.padded_size(id));
+    trace.shared.insert(trace.shared.end(), held_by_all.begin(), held_by_all.end());
   }
   const auto begin = static_cast<std::ptrdiff_t>(trace.whole.size());
   trace.whole.resize(trace.whole.size() + static_cast<size_t>(shard.whole_elements()), NAN);
+  const ElementRange held = params.Held(id);
+  const auto* data = params.HeldValue(id, held).data<float>();
   shard.ForEachRun([&](int64_t local, int64_t whole, int64_t count) {
-    std::copy_n(data + local, count, trace.whole.begin() + begin + whole);
+    const int64_t first = params.offset(id) + local;
+    const ElementRange part = Common({first, first + count}, held);
+    std::copy_n(data + (part.begin - held.begin), part.size(),
+                trace.whole.begin() + begin + whole + (part.begin - first));
   });
 }
 
@@ -53,8 +70,9 @@ StepTrace TraceOf(const StepReport& report, const Model& model) {
 void MakeMatricesLarge(ParamSet& params) {
   for (int i = 0; i < params.size(); ++i) {
     if (!params.spec({i}).matrix) continue;
-    auto* values = params.value({i}).data<float>();
-    for (int64_t k = 0; k < params.padded_size({i}); ++k) values[k] *= 4.0F;
+    const ElementRange held = params.Held({i});
+    auto* values = params.HeldValue({i}, held).data<float>();
+    for (int64_t k = 0; k < held.size(); ++k) values[k] *= 4.0F;
   }
 }
 
@@ -66,7 +84,7 @@ struct Rank {
         data(*TokenDataset::Open(FileSystem::Posix(), config.data.train, config.data.format,
                                  config.model.context, config.model.vocab)),
         model(config.model, TensorParallel(mesh.tp(), config.parallel.sequence_parallel)) {
-    model.Allocate(config.compute_dtype(), true);
+    AllocateForTraining(config, mesh, model);
     trainer.emplace(config, *context, mesh, model, data);
   }
 

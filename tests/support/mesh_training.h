@@ -19,9 +19,9 @@ struct StepTrace {
   std::vector<double> entropy;     // E of each head, [L·H]
   std::vector<double> gates;       // [L·H], empty without a regulariser
   std::vector<double> thresholds;  // after the step, [L·H]
-  std::vector<float> values;       // every parameter, as this rank holds it, after the step
+  std::vector<float> values;       // every parameter, as dp ranks share it, after the step
   std::vector<float> shared;       // those of them that every tp rank holds
-  // The whole tensors, flat and one after another; NaN where another tp rank holds an element.
+  // The whole tensors, flat and one after another; NaN where another rank holds an element.
   std::vector<float> whole;
 };
 using RankTrace = std::vector<StepTrace>;
