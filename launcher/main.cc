@@ -4,6 +4,7 @@
 #include <exception>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "launcher/command_line.h"
 #include "launcher/commands.h"
 #include "launcher/encode_command.h"
@@ -14,20 +15,25 @@
 namespace entrain {
 namespace {
 
-// Of all ranks that were given the same wrong command line, one speaks.
+// All but train run in one process: of several ranks each would do, and write, the same.
+absl::Status CheckAlone(const std::string& command) {
+  if (command == "entrain train") return absl::OkStatus();
+  ASSIGN_OR_RETURN(const LauncherFacts launcher, FindLauncher(ProcessEnvironment()));
+  if (launcher.ranks <= 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      command, " runs in one process, and ", launcher.name, " started ", launcher.ranks, " (",
+      launcher.evidence, "): only train is for several; start it without a launcher"));
+}
+
 int ReportUsage(const CLI::App& app, const CLI::ParseError& error) {
-  const bool fine = error.get_exit_code() == 0;  // --help, --version
-  if (SpeaksForAll(ProcessEnvironment())) {
-    if (fine) {
-      app.exit(error);
-    } else if (const auto unknown = DescribeUnknownWord(app)) {
-      std::fprintf(stderr, "entrain: %s\n", unknown->c_str());
-    } else {
-      std::fprintf(stderr, "entrain: %s; see %s --help\n", DescribeParseError(error).c_str(),
-                   CommandTitle(app).c_str());
-    }
-  }
-  return fine ? 0 : static_cast<int>(ExitCode::kUsage);
+  const bool speaks = SpeaksForAll(ProcessEnvironment());
+  if (error.get_exit_code() == 0) return speaks ? app.exit(error) : 0;  // --help, --version
+  const auto unknown = DescribeUnknownWord(app);
+  const std::string message =
+      unknown ? *unknown
+              : absl::StrCat(DescribeParseError(error), "; see ", CommandTitle(app), " --help");
+  Tell(LeaveToTheFirst(absl::InvalidArgumentError(message))).IgnoreError();
+  return static_cast<int>(ExitCode::kUsage);
 }
 
 int Main(int argc, char** argv) {
@@ -51,7 +57,8 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return ReportUsage(app, error);
   }
-  return static_cast<int>(ExitCodeOf(Tell(selected())));
+  const absl::Status alone = LeaveToTheFirst(CheckAlone(CommandTitle(app)));
+  return static_cast<int>(ExitCodeOf(Tell(alone.ok() ? selected() : alone)));
 }
 
 }  // namespace

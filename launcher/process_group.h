@@ -29,6 +29,9 @@ absl::StatusOr<LauncherFacts> FindLauncher(const EnvironmentLookup& variable);
 
 // Whether this process is the one that speaks before the world is joined: the first rank, by the launcher's word.
 bool SpeaksForAll(const EnvironmentLookup& variable);
+// An error that all ranks have before they join: the first one tells it, on the others it comes back told, after a moment in
+// which that one can, for when a rank leaves with an error its launcher ends the others.
+absl::Status LeaveToTheFirst(absl::Status status);
 EnvironmentLookup ProcessEnvironment();
 
 struct ProcessGroup {

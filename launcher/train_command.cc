@@ -217,9 +217,7 @@ absl::Status RunTrain(const TrainOptions& options) {
         "--ranks plans a mesh from one process; start it without mpirun");
     return group->world->rank() == 0 ? Tell(refused) : MarkAsTold(refused);
   }
-  if (!group.ok()) {
-    return SpeaksForAll(ProcessEnvironment()) ? group.status() : MarkAsTold(group.status());
-  }
+  if (!group.ok()) return LeaveToTheFirst(group.status());
   // One voice: the first rank's.
   const bool speaks = group->world->rank() == 0;
   if (!speaks && std::freopen("/dev/null", "w", stdout) == nullptr) {

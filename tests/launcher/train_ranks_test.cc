@@ -160,6 +160,27 @@ TEST_F(TrainRanksTest, AnErrorIsToldOnce) {
   }
 }
 
+TEST_F(TrainRanksTest, OtherCommandsAreForOneProcess) {
+  std::vector<std::string> command = Mpirun(2, {});
+  command.insert(command.end(), {ENTRAIN_BINARY, "inspect", config_.run.dir});
+  const ProcessResult result = RunProcess(command);
+  EXPECT_EQ(result.code, 78) << result.error;
+  EXPECT_EQ(result.output, "");
+  const std::string message =
+      "entrain: entrain inspect runs in one process, and mpirun started 2 (OMPI_COMM_WORLD_SIZE=2)";
+  const size_t first = result.error.find(message);
+  ASSERT_NE(first, std::string::npos) << result.error;
+  EXPECT_EQ(result.error.find("runs in one process", first + message.size()), std::string::npos);
+}
+
+TEST_F(TrainRanksTest, AWrongCommandLineIsToldOnce) {
+  const ProcessResult result = Train(2, {"--steps", "4"});
+  EXPECT_EQ(result.code, 2) << result.error;
+  const size_t first = result.error.find("entrain train has no option --steps");
+  ASSERT_NE(first, std::string::npos) << result.error;
+  EXPECT_EQ(result.error.find("no option", first + 20), std::string::npos) << result.error;
+}
+
 // Counted from outside (mpi_handles_preload.cc), and by Open MPI's own report.
 TEST_F(TrainRanksTest, NothingOfMpiIsLeftAtTheEnd) {
   config_.train.steps = 3;
