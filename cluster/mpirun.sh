@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# One run on this machine, or on the hosts of a hostfile, restarted until it is finished.
+# One run on this machine, or on the hosts of a hostfile. When a rank or a host is lost it is started again from its last
+# checkpoint, as long as it gets on: once without a new checkpoint, and it is left to you.
 #
 #   cluster/mpirun.sh RANKS CONFIG [entrain train options]
 #   HOSTFILE=hosts cluster/mpirun.sh 8 configs/models/ereg.toml --set train.steps=5000
 #
-# entrain leaves with 75 when it saved on a signal and wants to go on, 78 when starting it again would fail again.
-set -euo pipefail
+# USR1 and TERM make it save and leave (75), as a STOP file in its folder does; neither is followed by another start.
+set -uo pipefail
 
-[ $# -ge 2 ] || { sed -n '2,7p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,8p' "$0" >&2; exit 2; }
 ranks=$1
 config=$2
 shift 2
@@ -18,6 +19,34 @@ options=(-n "$ranks" --bind-to none)
 [ -z "${HOSTFILE:-}" ] || options+=(--hostfile "$HOSTFILE")
 # A link that is cut would hang silently for minutes without these.
 options+=(--mca oob_tcp_keepalive_time 3 --mca oob_tcp_keepalive_intvl 1 --mca oob_tcp_keepalive_probes 3)
+# shellcheck disable=SC2206  # words of further options
+options+=(${MPIRUN_OPTIONS:-})
 [ "$(id -u)" -ne 0 ] || export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
-exec mpirun "${options[@]}" "$entrain" train --config "$config" "$@"
+# A dry run finds what is wrong before anything starts, and knows where the run lies.
+plan=$("$entrain" train --config "$config" "$@" --dry-run --ranks "$ranks") || exit
+run_dir=$(sed -n 's/^output *//p' <<<"$plan")
+newest() { find "$run_dir/checkpoints" -maxdepth 1 -name 'step_????????' 2>/dev/null | sort | tail -n 1; }
+
+# bash runs a trap only when its foreground command ends, so mpirun is in the background. It forwards USR1 whole; TERM it
+# would turn into a kill a second later.
+asked=0
+trap 'asked=1; kill -USR1 "$mpirun_pid"' USR1 TERM
+while true; do
+  before=$(newest)
+  mpirun "${options[@]}" "$entrain" train --config "$config" "$@" &
+  mpirun_pid=$!
+  code=0
+  wait "$mpirun_pid" || code=$?
+  while kill -0 "$mpirun_pid" 2>/dev/null; do  # it was a signal that ended the wait
+    code=0
+    wait "$mpirun_pid" || code=$?
+  done
+  case $code in 0 | 2 | 75 | 78) exit $code ;; esac
+  [ "$asked" -eq 0 ] || exit $code
+  if [ "$(newest)" = "$before" ]; then
+    echo "cluster/mpirun.sh: ended with $code and no checkpoint since the last start: not started again" >&2
+    exit $code
+  fi
+  echo "cluster/mpirun.sh: ended with $code; continuing from $(newest)" >&2
+done
