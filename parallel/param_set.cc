@@ -54,10 +54,11 @@ ParamSet::Layout ParamSet::LayOut(DType compute, const std::optional<ElementRang
                 .copies = std::vector<int64_t>(specs_.size(), -1)};
   const auto in_part = [&](int i) { return owned && IsCopied(i, compute); };
   for (int i = 0; i < size(); ++i) {
-    const int64_t bytes = RoundUp(padded_size({i}));
-    if (!in_part(i)) layout.values[i] = std::exchange(layout.whole_size, layout.whole_size + bytes);
+    const int64_t elements = RoundUp(padded_size({i}));
+    if (!in_part(i))
+      layout.values[i] = std::exchange(layout.whole_size, layout.whole_size + elements);
     if (IsCopied(i, compute)) {
-      layout.copies[i] = std::exchange(layout.copies_size, layout.copies_size + bytes);
+      layout.copies[i] = std::exchange(layout.copies_size, layout.copies_size + elements);
     }
   }
   layout.values_size = layout.whole_size;
@@ -137,7 +138,7 @@ TensorView ParamSet::compute(ParamId id) const {
   return View(copies_.data(), DType::kBf16, layout_.copies[id.index], id);
 }
 
-TensorView ParamSet::Copy(ParamId id, const ElementRange& flat) const {
+TensorView ParamSet::CopyPart(ParamId id, const ElementRange& flat) const {
   CHECK(has_copy(id)) << spec(id).name;
   const int64_t at = layout_.copies[id.index] + flat.begin - offset(id);
   return {static_cast<Bf16*>(copies_.data()) + at, DType::kBf16, {flat.size()}};
@@ -150,7 +151,7 @@ TensorView ParamSet::gradient(ParamId id) const {
 void ParamSet::RefreshCompute(Context& context) const {
   for (int i = 0; i < size(); ++i) {
     const ElementRange held = Held({i});
-    if (has_copy({i}) && held.size() > 0) Cast(context, HeldValue({i}, held), Copy({i}, held));
+    if (has_copy({i}) && held.size() > 0) Cast(context, HeldValue({i}, held), CopyPart({i}, held));
   }
 }
 

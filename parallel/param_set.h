@@ -79,7 +79,7 @@ class ParamSet {
   TensorView compute(ParamId id) const;
   bool has_copy(ParamId id) const;
   // A part of a copy, as a vector.
-  TensorView Copy(ParamId id, const ElementRange& flat) const;
+  TensorView CopyPart(ParamId id, const ElementRange& flat) const;
   // Brings the copies of what is held up to date after values were written from outside (initialisation, loading).
   void RefreshCompute(Context& context) const;
 
