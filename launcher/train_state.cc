@@ -77,6 +77,7 @@ bool IsWrittenBy(int tp_rank, const ShardSpec& shard) { return shard.is_cut() ||
 std::vector<StateTensor> ModelState(Model& model) {
   std::vector<StateTensor> tensors;
   const ParamSet& params = model.params();
+  tensors.reserve(static_cast<size_t>(params.size()));
   for (int i = 0; i < params.size(); ++i) {
     tensors.push_back(ValueOf(params, {i}, PartOf(params, {i}, params.Held({i}))));
   }
