@@ -2,13 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 #include <utility>
 
 #include "launcher/entropy_over_ranks.h"
 #include "launcher/lr_schedule.h"
 #include "model/non_finite.h"
-#include "parallel/owned_ranges.h"
 
 namespace entrain {
 namespace {
@@ -64,17 +62,14 @@ TensorView ViewOf(std::vector<double>& values) {
   return {values.data(), DType::kF64, {static_cast<int64_t>(values.size())}};
 }
 
-// What each dp rank holds of values that have a bf16 copy, when it need not hold all.
-std::vector<ElementRange> ValueRanges(const TrainConfig& config, int dp, const ParamSet& params) {
-  if (config.parallel.zero == 0 || dp == 1) return {};
-  return OwnedRanges(params, dp);
+std::vector<ElementRange> UpdatedRanges(const TrainConfig& config, int dp, const ParamSet& params) {
+  return AdamWOptimizer::RangesOf(params, dp, static_cast<int>(config.parallel.zero));
 }
 
 // Of the rank that holds most.
 int64_t ParameterBytes(const TrainConfig& config, const MeshShape& mesh, const ParamSet& params) {
-  const std::vector<ElementRange> ranges = ValueRanges(config, mesh.dp, params);
-  int64_t most = ranges.empty() ? params.BytesNeeded(config.compute_dtype(), true) : 0;
-  for (const ElementRange& range : ranges) {
+  int64_t most = 0;
+  for (const ElementRange& range : UpdatedRanges(config, mesh.dp, params)) {
     most = std::max(most, params.BytesNeeded(config.compute_dtype(), true, range));
   }
   return most;
@@ -83,10 +78,9 @@ int64_t ParameterBytes(const TrainConfig& config, const MeshShape& mesh, const P
 }  // namespace
 
 void AllocateForTraining(const TrainConfig& config, const Mesh& mesh, Model& model) {
-  const std::vector<ElementRange> ranges = ValueRanges(config, mesh.dp().size(), model.params());
-  std::optional<ElementRange> owned;
-  if (!ranges.empty()) owned = ranges[static_cast<size_t>(mesh.dp().rank())];
-  model.Allocate(config.compute_dtype(), true, owned);
+  const Communicator& dp = mesh.dp();
+  const std::vector<ElementRange> ranges = UpdatedRanges(config, dp.size(), model.params());
+  model.Allocate(config.compute_dtype(), true, ranges[static_cast<size_t>(dp.rank())]);
 }
 
 MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, Model& model) {

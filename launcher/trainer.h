@@ -36,7 +36,7 @@ struct MemoryPlan {
 // Of one rank of the mesh; the model is that rank's part.
 MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, Model& model);
 
-// Takes memory for the model of this rank. With ZeRO and bf16 copies to compute with, its range of the fp32 values is enough.
+// Takes memory for the model of this rank. Of fp32 values of which there are bf16 copies, those that it updates are enough.
 void AllocateForTraining(const TrainConfig& config, const Mesh& mesh, Model& model);
 
 struct StepReport {

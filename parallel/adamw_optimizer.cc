@@ -10,11 +10,6 @@
 namespace entrain {
 namespace {
 
-std::vector<ElementRange> RangesOf(const ParamSet& params, int dp, bool sharded) {
-  if (sharded) return OwnedRanges(params, dp);
-  return std::vector<ElementRange>(static_cast<size_t>(dp), ElementRange{0, params.flat_size()});
-}
-
 TensorView Slice(const TensorView& flat, const ElementRange& range) {
   auto* data = static_cast<char*>(flat.raw()) + range.begin * SizeOf(flat.dtype());
   return {data, flat.dtype(), {range.size()}};
@@ -28,9 +23,14 @@ AdamWOptimizer::AdamWOptimizer(const ParamSet& params, const AdamWHyperparameter
       hyperparameters_(hyperparameters),
       dp_(dp),
       sharded_(zero > 0 && dp.size() > 1),
-      ranges_(RangesOf(params, dp.size(), sharded_)),
+      ranges_(RangesOf(params, dp.size(), zero)),
       first_(owned().size() * SizeOf(DType::kF32)),
       second_(owned().size() * SizeOf(DType::kF32)) {}
+
+std::vector<ElementRange> AdamWOptimizer::RangesOf(const ParamSet& params, int dp, int zero) {
+  if (zero > 0) return OwnedRanges(params, dp);
+  return std::vector<ElementRange>(static_cast<size_t>(dp), ElementRange{0, params.flat_size()});
+}
 
 int64_t AdamWOptimizer::BytesNeeded(const ParamSet& params, int dp, int zero) {
   return 2 * LargestOwned(params, zero > 0 ? dp : 1) * SizeOf(DType::kF32);

@@ -29,7 +29,9 @@ class AdamWOptimizer {
                  Communicator& dp, int zero);
   static int64_t BytesNeeded(const ParamSet& params, int dp, int zero);
 
-  // Whose gradients each dp rank needs summed.
+  // What each of `dp` ranks updates: a range of the flat order each with ZeRO, else everything.
+  static std::vector<ElementRange> RangesOf(const ParamSet& params, int dp, int zero);
+  // The same of this run: whose gradients each dp rank needs summed.
   const std::vector<ElementRange>& ranges() const { return ranges_; }
   bool sharded() const { return sharded_; }
   // This rank's.

@@ -50,7 +50,7 @@ int64_t LargestOwned(const ParamSet& params, int ranks) {
 OwnedPart PartOf(const ParamSet& params, ParamId id, const ElementRange& range) {
   const int64_t offset = params.offset(id);
   const ShardSpec& shard = params.spec(id).shard;
-  OwnedPart part{Common({offset, offset + params.padded_size(id)}, range), shard.box};
+  OwnedPart part{Common(params.FlatRange(id), range), shard.box};
   const int64_t row = RowElements(shard);
   const int64_t first = (part.flat.begin - offset) / row;
   const int64_t end = std::min((part.flat.end - offset + row - 1) / row, shard.box.shape[0]);

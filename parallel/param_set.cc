@@ -45,10 +45,6 @@ bool ParamSet::IsCopied(int index, DType compute) const {
   return compute == DType::kBf16 && s.matrix && !s.factor;
 }
 
-ElementRange ParamSet::Whole(ParamId id) const {
-  return {offset(id), offset(id) + padded_size(id)};
-}
-
 ParamSet::Layout ParamSet::LayOut(DType compute, const std::optional<ElementRange>& owned) const {
   Layout layout{.values = std::vector<int64_t>(specs_.size()),
                 .copies = std::vector<int64_t>(specs_.size(), -1)};
@@ -64,7 +60,7 @@ ParamSet::Layout ParamSet::LayOut(DType compute, const std::optional<ElementRang
   layout.values_size = layout.whole_size;
   for (int i = 0; i < size(); ++i) {
     if (!in_part(i)) continue;
-    const int64_t held = RoundUp(Common(Whole({i}), *owned).size());
+    const int64_t held = RoundUp(Common(FlatRange({i}), *owned).size());
     layout.values[i] = std::exchange(layout.values_size, layout.values_size + held);
   }
   return layout;
@@ -110,7 +106,7 @@ TensorView ParamSet::View(void* data, DType dtype, int64_t offset, ParamId id) c
 bool ParamSet::has_copy(ParamId id) const { return IsCopied(id.index, compute_dtype_); }
 
 ElementRange ParamSet::Held(ParamId id) const {
-  return owned_ && has_copy(id) ? Common(Whole(id), *owned_) : Whole(id);
+  return owned_ && has_copy(id) ? Common(FlatRange(id), *owned_) : FlatRange(id);
 }
 
 TensorView ParamSet::value(ParamId id) const {
@@ -155,35 +151,24 @@ void ParamSet::RefreshCompute(Context& context) const {
   }
 }
 
-namespace {
-
-// How many elements of [offset, offset + size) come before `at`.
-int64_t Before(int64_t at, int64_t offset, int64_t size) {
-  return std::clamp<int64_t>(at - offset, 0, size);
-}
-
-}  // namespace
-
-ElementRange ParamSet::InWholeValues(const ElementRange& flat) const {
+template <typename Has>
+ElementRange ParamSet::InVectorOf(const ElementRange& flat, Has&& has) const {
   ElementRange range;
   for (int i = 0; i < size(); ++i) {
-    if (owned_ && has_copy({i})) continue;
-    const int64_t size = RoundUp(padded_size({i}));
-    range.begin += Before(flat.begin, offsets_[i], size);
-    range.end += Before(flat.end, offsets_[i], size);
+    if (!has(ParamId{i})) continue;
+    const int64_t elements = RoundUp(padded_size({i}));
+    range.begin += std::clamp<int64_t>(flat.begin - offset({i}), 0, elements);
+    range.end += std::clamp<int64_t>(flat.end - offset({i}), 0, elements);
   }
   return range;
+}
+
+ElementRange ParamSet::InWholeValues(const ElementRange& flat) const {
+  return InVectorOf(flat, [&](ParamId id) { return !(owned_ && has_copy(id)); });
 }
 
 ElementRange ParamSet::InCopies(const ElementRange& flat) const {
-  ElementRange range;
-  for (int i = 0; i < size(); ++i) {
-    if (!has_copy({i})) continue;
-    const int64_t size = RoundUp(padded_size({i}));
-    range.begin += Before(flat.begin, offsets_[i], size);
-    range.end += Before(flat.end, offsets_[i], size);
-  }
-  return range;
+  return InVectorOf(flat, [&](ParamId id) { return has_copy(id); });
 }
 
 }  // namespace entrain

@@ -67,7 +67,7 @@ class ParamSet {
   // fp32 master value, shape with padding; of a parameter that is held whole.
   TensorView value(ParamId id) const;
   // Whether values that have a copy are held in part, as Allocate was told.
-  bool holds_part() const { return owned_.has_value(); }
+  bool holds_part() const { return owned_ && owned_->size() < flat_size_; }
   bool is_whole(ParamId id) const { return Held(id).size() == padded_size(id); }
   // What is held of the value, and a part of it, as a vector.
   ElementRange Held(ParamId id) const;
@@ -86,9 +86,10 @@ class ParamSet {
   // fp32 gradient of the value.
   TensorView gradient(ParamId id) const;
   TensorView flat_gradient() const { return {gradients_.data(), DType::kF32, {flat_size_}}; }
-  // Place of a parameter in the flat order, in elements.
+  // Place of a parameter in the flat order, in elements, with its padded rows.
   int64_t offset(ParamId id) const { return offsets_[id.index]; }
   int64_t padded_size(ParamId id) const;
+  ElementRange FlatRange(ParamId id) const { return {offset(id), offset(id) + padded_size(id)}; }
   int64_t flat_size() const { return flat_size_; }
 
   // All values that are held whole, and all copies, each as one vector in the flat order; and where a range of that order
@@ -109,7 +110,9 @@ class ParamSet {
   };
   Layout LayOut(DType compute, const std::optional<ElementRange>& owned) const;
   bool IsCopied(int index, DType compute) const;
-  ElementRange Whole(ParamId id) const;
+  // Where a range of the flat order lies in a vector of some of the parameters: those of which `has` holds.
+  template <typename Has>
+  ElementRange InVectorOf(const ElementRange& flat, Has&& has) const;
   TensorView View(void* data, DType dtype, int64_t offset, ParamId id) const;
 
   std::vector<ParameterSpec> specs_;

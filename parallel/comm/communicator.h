@@ -3,7 +3,8 @@
 //
 // Rules of every collective:
 //   - All ranks call the same operations in the same order, with the same sizes, dtypes and reductions.
-//   - It works in place on dense memory of this rank. From Start... to Wait the memory belongs to the operation.
+//   - It works in place on dense memory of this rank. From Start... to Wait the memory belongs to the operation. At most
+//     kMaxPending (communicator_limits.h) of a communicator may be under way.
 //   - A sum is made in rank order, ((x₀ + x₁) + x₂) + …, for every element, whatever the sizes of messages: the same inputs
 //     give the same bits, and all ranks get the same bits. bf16 is summed in fp32 and rounded once.
 //   - `what` names the operation in messages ("gradient bucket 3"); it must outlive the call.

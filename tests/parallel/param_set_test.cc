@@ -91,7 +91,7 @@ TEST(ParamSetTest, RangesCoverWhatIsExchangedInOnePiece) {
   EXPECT_EQ(copies, d.params.copies().size());
   // Each parameter's own range is where its view lies.
   for (const ParamId id : d.all()) {
-    const ElementRange flat{d.params.offset(id), d.params.offset(id) + d.params.padded_size(id)};
+    const ElementRange flat = d.params.FlatRange(id);
     const auto* begin =
         d.params.has_copy(id)
             ? static_cast<const void*>(d.params.copies().data<Bf16>() +
