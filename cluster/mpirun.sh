@@ -5,10 +5,11 @@
 #   cluster/mpirun.sh RANKS CONFIG [entrain train options]
 #   HOSTFILE=hosts cluster/mpirun.sh 8 configs/models/ereg.toml --set train.steps=5000
 #
-# USR1 and TERM make it save and leave (75), as a STOP file in its folder does; neither is followed by another start.
+# Ctrl-C, HUP, TERM and USR1 make it save and leave (75), as a STOP file in its folder does; a second Ctrl-C ends it at once.
+# None is followed by another start.
 set -uo pipefail
 
-[ $# -ge 2 ] || { sed -n '2,8p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,9p' "$0" >&2; exit 2; }
 ranks=$1
 config=$2
 shift 2
@@ -28,17 +29,29 @@ plan=$("$entrain" train --config "$config" "$@" --dry-run --ranks "$ranks") || e
 run_dir=$(sed -n 's/^output *//p' <<<"$plan")
 newest() { find "$run_dir/checkpoints" -maxdepth 1 -name 'step_????????' 2>/dev/null | sort | tail -n 1; }
 
-# bash runs a trap only when its foreground command ends, so mpirun is in the background. It forwards USR1 whole; TERM it
-# would turn into a kill a second later.
+# mpirun has a session of its own, so that a Ctrl-C comes to this script alone and is passed on as USR1, which mpirun forwards
+# whole; INT and TERM it would turn into a kill a second later. It runs in the background because bash runs a trap only when its
+# foreground command ends; a wait that the signal interrupts is repeated.
 asked=0
-trap 'asked=1; kill -USR1 "$mpirun_pid"' USR1 TERM
-while true; do
+mpirun_pid=
+leave() {
+  local signal=USR1
+  [ "$1" != INT ] || [ "$asked" -eq 0 ] || signal=TERM
+  asked=1
+  [ -z "$mpirun_pid" ] || kill -"$signal" "$mpirun_pid" 2>/dev/null
+}
+for signal in USR1 TERM HUP INT; do
+  # shellcheck disable=SC2064  # the name of now
+  trap "leave $signal" "$signal"
+done
+
+while [ "$asked" -eq 0 ]; do
   before=$(newest)
-  mpirun "${options[@]}" "$entrain" train --config "$config" "$@" &
+  setsid mpirun "${options[@]}" "$entrain" train --config "$config" "$@" </dev/null &
   mpirun_pid=$!
   code=0
   wait "$mpirun_pid" || code=$?
-  while kill -0 "$mpirun_pid" 2>/dev/null; do  # it was a signal that ended the wait
+  while kill -0 "$mpirun_pid" 2>/dev/null; do
     code=0
     wait "$mpirun_pid" || code=$?
   done
@@ -50,3 +63,4 @@ while true; do
   fi
   echo "cluster/mpirun.sh: ended with $code; continuing from $(newest)" >&2
 done
+exit 75  # asked to leave between two starts

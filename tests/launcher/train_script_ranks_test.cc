@@ -3,8 +3,9 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include <regex>
+#include <cstring>
 
+#include "runtime/base/clock.h"
 #include "tests/support/train_ranks.h"
 
 namespace entrain {
@@ -29,13 +30,15 @@ class TrainScriptTest : public TrainRanksTest {
     script.insert(script.end(), more.begin(), more.end());
     return script;
   }
-  // The ranks below mpirun, which is below the script.
-  std::vector<pid_t> Ranks(const RunningProcess& process) const {
+  // The last of the ranks below mpirun, which is below the script.
+  static void KillARank(const RunningProcess& process) {
     for (const pid_t child : ChildrenOf(process.pid())) {
       const std::vector<pid_t> ranks = ChildrenOf(child);
-      if (!ranks.empty()) return ranks;
+      if (ranks.empty()) continue;
+      kill(ranks.back(), SIGKILL);
+      return;
     }
-    return {};
+    FAIL() << "there are no ranks";
   }
 };
 
@@ -50,9 +53,7 @@ TEST_F(TrainScriptTest, StartsAgainAfterALostRankAndFinishes) {
   config_.checkpoint.every = 3;
   RunningProcess process(Script());
   WaitForStep(7);
-  const std::vector<pid_t> ranks = Ranks(process);
-  ASSERT_EQ(ranks.size(), 2U);
-  kill(ranks[1], SIGKILL);
+  KillARank(process);
   const ProcessResult result = process.Wait();
   EXPECT_EQ(result.code, 0) << result.error;
   EXPECT_THAT(result.error, HasSubstr("rank 1"));
@@ -66,7 +67,7 @@ TEST_F(TrainScriptTest, IsNotStartedAgainWithoutACheckpointSince) {
   config_.checkpoint.every = 0;
   RunningProcess process(Script());
   WaitForStep(5);
-  kill(Ranks(process)[0], SIGKILL);
+  KillARank(process);
   const ProcessResult result = process.Wait();
   EXPECT_EQ(result.code, 137) << result.error;
   EXPECT_THAT(result.error, HasSubstr("no checkpoint since the last start: not started again"));
@@ -74,7 +75,9 @@ TEST_F(TrainScriptTest, IsNotStartedAgainWithoutACheckpointSince) {
 
 TEST_F(TrainScriptTest, ASignalSavesAndLeaves) {
   config_.train.steps = 1000000;
-  for (const int signal : {SIGTERM, SIGUSR1}) {
+  for (const int signal : {SIGUSR1, SIGTERM, SIGHUP, SIGINT}) {
+    SCOPED_TRACE(strsignal(signal));
+    RunIn("run" + std::to_string(signal));
     RunningProcess process(Script());
     WaitForStep(3);
     kill(process.pid(), signal);
@@ -82,8 +85,24 @@ TEST_F(TrainScriptTest, ASignalSavesAndLeaves) {
     EXPECT_EQ(result.code, 75) << result.error;
     EXPECT_THAT(result.error, Not(HasSubstr("continuing")));
     EXPECT_EQ(VerdictFile()["reason"], "SIGUSR1");
-    RunIn("another");
   }
+}
+
+// The ranks hang, so that the first one cannot be followed.
+TEST_F(TrainScriptTest, ASecondInterruptEndsItAtOnce) {
+  config_.train.steps = 1000000;
+  RunningProcess process(Script());
+  WaitForStep(3);
+  for (const pid_t mpirun : ChildrenOf(process.pid())) {
+    for (const pid_t rank : ChildrenOf(mpirun)) kill(rank, SIGSTOP);
+  }
+  kill(process.pid(), SIGINT);
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  EXPECT_EQ(kill(process.pid(), 0), 0);
+  const auto asked = SteadyClock::now();
+  kill(process.pid(), SIGINT);
+  EXPECT_NE(process.Wait().code, 0);
+  EXPECT_LT(SecondsSince(asked), 8.0);
 }
 
 TEST_F(TrainScriptTest, WhatIsWrongIsToldBeforeAnythingStarts) {
