@@ -104,6 +104,16 @@ class LostRankTest : public TrainFaultsTest, public ::testing::WithParamInterfac
   }
   int ranks() const { return GetParam().dp * GetParam().tp; }
 
+  // Kills rank `lost`: the lowest that is left tells, and the run resumes.
+  ProcessResult Kill(RunningProcess& process, const std::vector<pid_t>& pids, int lost) {
+    kill(pids[static_cast<size_t>(lost)], SIGKILL);
+    ProcessResult result = EndSoon(process);
+    EXPECT_EQ(result.code, 137) << result.error;
+    ExpectLossToldOnce(result, lost == 0 ? 1 : 0, lost);
+    ExpectResumes(ranks());
+    return result;
+  }
+
   // By rank `teller`, of rank `lost`, in the message and in the verdict.
   void ExpectLossToldOnce(const ProcessResult& result, int teller, int lost) const {
     ExpectOneMessage(result, {absl::StrCat("entrain: rank ", teller, " of ", ranks(), " on "),
@@ -144,22 +154,12 @@ TEST_P(LostRankTest, StoppedIsFoundByItsSilence) {
 // Wherever it and the others are.
 TEST_P(LostRankTest, KilledWhileItComputes) {
   RunningProcess process(Command(ranks(), {}));
-  const std::vector<pid_t> pids = RanksUnderWay(process, static_cast<size_t>(ranks()));
-  kill(pids[1], SIGKILL);
-  const ProcessResult result = EndSoon(process);
-  EXPECT_EQ(result.code, 137) << result.error;
-  ExpectLossToldOnce(result, 0, 1);
-  ExpectResumes(ranks());
+  Kill(process, RanksUnderWay(process, static_cast<size_t>(ranks())), 1);
 }
 
 TEST_P(LostRankTest, TheFirstRankIsKilled) {
   RunningProcess process(Command(ranks(), {}));
-  const std::vector<pid_t> pids = RanksUnderWay(process, static_cast<size_t>(ranks()));
-  kill(pids[0], SIGKILL);
-  const ProcessResult result = EndSoon(process);
-  EXPECT_EQ(result.code, 137) << result.error;
-  ExpectLossToldOnce(result, 1, 0);
-  ExpectResumes(ranks());
+  Kill(process, RanksUnderWay(process, static_cast<size_t>(ranks())), 0);
 }
 
 // The others are certainly in a reduction: a rank that is stopped first does not come to it.
@@ -168,12 +168,8 @@ TEST_P(LostRankTest, KilledWhileOthersWaitForItInAReduction) {
   const std::vector<pid_t> pids = RanksUnderWay(process, static_cast<size_t>(ranks()));
   kill(pids[1], SIGSTOP);
   Sleep(1.0);
-  kill(pids[1], SIGKILL);
-  const ProcessResult result = EndSoon(process);
-  EXPECT_EQ(result.code, 137) << result.error;
-  ExpectLossToldOnce(result, 0, 1);
+  const ProcessResult result = Kill(process, pids, 1);
   EXPECT_THAT(result.error, ContainsRegex(", in .* over [a-z]+, waiting for rank"));
-  ExpectResumes(ranks());
 }
 
 // Steps of a second in which ranks compute without each other nearly all the time.
@@ -208,11 +204,7 @@ TEST_P(LostRankTest, KilledWhileItSaves) {
   };
   while (!a_save_is_under_way()) {
   }
-  kill(pids[1], SIGKILL);
-  const ProcessResult result = EndSoon(process);
-  EXPECT_EQ(result.code, 137) << result.error;
-  ExpectLossToldOnce(result, 0, 1);
-  ExpectResumes(ranks());
+  Kill(process, pids, 1);
 }
 
 // ---- hangs ----
