@@ -1,4 +1,4 @@
-// Buffer: owned, zero-filled, 64-byte aligned memory of a device.
+// Buffer: owned, zero-filled, aligned memory of a device.
 #ifndef ENTRAIN_RUNTIME_DEVICE_BUFFER_H_
 #define ENTRAIN_RUNTIME_DEVICE_BUFFER_H_
 
@@ -6,19 +6,26 @@
 #include <cstdint>
 #include <utility>
 
+#include "runtime/device/context.h"
+
 namespace entrain {
 
-// Host memory comes from anonymous mappings: zero, unbacked until touched, in huge pages where the kernel grants them.
+// Host memory comes from anonymous mappings: zero, unbacked until touched, in huge pages where the kernel grants them. CUDA
+// memory is that of the process's device; host code may only pass its address on.
 // Running out ends the process with the size asked for (callers compare the plan with free memory beforehand).
 class Buffer {
  public:
+  // Of every start, and of what an arena lays out: a cache line, and two of the widest loads of a GPU's warp.
   static constexpr int64_t kAlignment = 64;
 
   Buffer() = default;
-  explicit Buffer(int64_t bytes);
+  // Host memory.
+  explicit Buffer(int64_t bytes) : Buffer(DeviceKind::kCpu, bytes) {}
+  Buffer(DeviceKind device, int64_t bytes);
   ~Buffer();
   Buffer(Buffer&& other) noexcept { *this = std::move(other); }
   Buffer& operator=(Buffer&& other) noexcept {
+    std::swap(device_, other.device_);
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
     return *this;
@@ -26,6 +33,7 @@ class Buffer {
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
 
+  DeviceKind device() const { return device_; }
   void* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
 
@@ -35,6 +43,7 @@ class Buffer {
   }
 
  private:
+  DeviceKind device_ = DeviceKind::kCpu;
   void* data_ = nullptr;
   int64_t bytes_ = 0;
 };

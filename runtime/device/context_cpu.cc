@@ -1,18 +1,15 @@
 #include <omp.h>
-#include <sched.h>
-#include <unistd.h>
 
 #include <fstream>
+#include <memory>
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "runtime/device/context.h"
+#include "runtime/device/processor.h"
 
 namespace entrain {
 namespace {
-
-constexpr int kMaxThreads = 1024;
 
 std::string CpuModelName() {
   std::ifstream file("/proc/cpuinfo");
@@ -22,7 +19,13 @@ std::string CpuModelName() {
   return "unknown CPU";
 }
 
-// The binary is compiled for one instruction set; on a lesser CPU it would end in SIGILL without a word.
+absl::Status NoCuda() {
+  return absl::FailedPreconditionError(
+      "this build has no CUDA backend; ./run build --cuda makes one that has");
+}
+
+}  // namespace
+
 absl::Status CheckInstructionSet() {
   __builtin_cpu_init();
 #ifdef __AVX512F__
@@ -42,29 +45,23 @@ absl::Status CheckInstructionSet() {
   return absl::OkStatus();
 }
 
-}  // namespace
-
-int Context::AllowedCores() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-  return CPU_COUNT(&set);
-}
-
-absl::StatusOr<std::unique_ptr<Context>> Context::CreateCpu(int num_threads) {
-  RETURN_IF_ERROR(CheckInstructionSet());
-  if (num_threads < 0 || num_threads > kMaxThreads) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("threads = ", num_threads, " is not in 0 .. ", kMaxThreads));
-  }
-  if (num_threads == 0) num_threads = AllowedCores();
+void UseThreads(int num_threads) {
   omp_set_dynamic(0);
   omp_set_num_threads(num_threads);
-  return std::unique_ptr<Context>(new Context(num_threads));
 }
 
-std::string Context::Description() const {
+namespace cpu {
+
+absl::StatusOr<int> CountCudaDevices() { return NoCuda(); }
+
+absl::StatusOr<std::shared_ptr<const CudaDevice>> OpenCudaDevice(int /*ordinal*/) {
+  return NoCuda();
+}
+
+std::string Describe(const Context& context) {
+  const int threads = context.num_threads();
   std::string text =
-      absl::StrCat(CpuModelName(), ", ", num_threads_, num_threads_ == 1 ? " thread" : " threads");
+      absl::StrCat(CpuModelName(), ", ", threads, threads == 1 ? " thread" : " threads");
 #ifdef __AVX512BF16__
   absl::StrAppend(&text, ", avx512 with bf16");
 #elif defined(__AVX512F__)
@@ -75,4 +72,5 @@ std::string Context::Description() const {
   return text;
 }
 
+}  // namespace cpu
 }  // namespace entrain

@@ -1,13 +1,11 @@
 #include "runtime/kernels/activation.h"
 
-#include "runtime/kernels/dispatch.h"
+#include "runtime/device/dispatch.h"
 #include "runtime/kernels/operand.h"
 
 namespace entrain {
-namespace cpu {
-void ActivationForward(Context& context, const ActivationForwardArgs& args);
-void ActivationBackward(Context& context, const ActivationBackwardArgs& args);
-}  // namespace cpu
+ENTRAIN_BACKENDS(void ActivationForward(Context& context, const ActivationForwardArgs& args))
+ENTRAIN_BACKENDS(void ActivationBackward(Context& context, const ActivationBackwardArgs& args))
 namespace {
 
 // `view` has the dtype and the size of x, and is dense as x is.

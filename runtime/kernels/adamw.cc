@@ -1,13 +1,11 @@
 #include "runtime/kernels/adamw.h"
 
-#include "runtime/kernels/dispatch.h"
+#include "runtime/device/dispatch.h"
 #include "runtime/kernels/operand.h"
 
 namespace entrain {
-namespace cpu {
-void AdamW(Context& context, const AdamWArgs& args);
-void ClampMin(Context& context, const TensorView& value, float minimum);
-}  // namespace cpu
+ENTRAIN_BACKENDS(void AdamW(Context& context, const AdamWArgs& args))
+ENTRAIN_BACKENDS(void ClampMin(Context& context, const TensorView& value, float minimum))
 
 void AdamW(Context& context, const AdamWArgs& args) {
   const int64_t size = args.value.size();

@@ -1,7 +1,6 @@
-#include <cmath>
-
 #include "runtime/device/parallel_for.h"
 #include "runtime/kernels/adamw.h"
+#include "runtime/kernels/adamw_coefficients.h"
 #include "runtime/kernels/simd.h"
 
 namespace entrain::cpu {
@@ -10,30 +9,6 @@ namespace {
 using simd::Float;
 
 constexpr int64_t kChunk = 16384;
-
-// A step's numbers, each computed in fp64 and rounded once.
-struct Coefficients {
-  float gradient_scale;
-  float beta1, one_minus_beta1;
-  float beta2, one_minus_beta2;
-  float first_correction;   // lr/(1 − β₁^step)
-  float second_correction;  // 1/(1 − β₂^step)
-  float eps;
-  float keep;  // 1 − lr·weight_decay
-
-  explicit Coefficients(const AdamWArgs& args)
-      : gradient_scale(static_cast<float>(args.gradient_scale)),
-        beta1(static_cast<float>(args.beta1)),
-        one_minus_beta1(static_cast<float>(1.0 - args.beta1)),
-        beta2(static_cast<float>(args.beta2)),
-        one_minus_beta2(static_cast<float>(1.0 - args.beta2)),
-        first_correction(static_cast<float>(
-            args.lr / (1.0 - std::pow(args.beta1, static_cast<double>(args.step))))),
-        second_correction(
-            static_cast<float>(1.0 / (1.0 - std::pow(args.beta2, static_cast<double>(args.step))))),
-        eps(static_cast<float>(args.eps)),
-        keep(static_cast<float>(1.0 - args.lr * args.weight_decay)) {}
-};
 
 struct Range {
   float* value;
@@ -45,7 +20,7 @@ struct Range {
 };
 
 // By value, here and in the lambda: what lies in registers need not be read again after each store.
-void UpdateRange(Coefficients c, Range range) {
+void UpdateRange(AdamWCoefficients c, Range range) {
   simd::ForEachVector(range.size, [c, range](int64_t i, auto lanes) {
     const Float gradient = lanes.Load(range.gradient + i) * c.gradient_scale;
     const Float first = c.beta1 * lanes.Load(range.first_moment + i) + c.one_minus_beta1 * gradient;
@@ -64,7 +39,7 @@ void UpdateRange(Coefficients c, Range range) {
 }  // namespace
 
 void AdamW(Context& context, const AdamWArgs& args) {
-  const Coefficients coefficients(args);
+  const AdamWCoefficients coefficients(args);
   auto* compute = args.compute ? args.compute.data<Bf16>() : nullptr;
   ParallelForChunks(context, args.value.size(), kChunk, [&](int64_t begin, int64_t end) {
     UpdateRange(coefficients, {.value = args.value.data<float>() + begin,

@@ -1,10 +1,12 @@
 #include "runtime/kernels/attention.h"
 
-#include "runtime/kernels/attention_cpu.h"
-#include "runtime/kernels/dispatch.h"
+#include "runtime/device/dispatch.h"
 #include "runtime/kernels/operand.h"
 
 namespace entrain {
+ENTRAIN_BACKENDS(void AttentionForward(Context& context, const AttentionForwardArgs& args))
+ENTRAIN_BACKENDS(void AttentionBackward(Context& context, const AttentionBackwardArgs& args))
+ENTRAIN_BACKENDS(void AttentionDecode(Context& context, const AttentionDecodeArgs& args))
 namespace {
 
 // [B, T, 3, H, D], of any size but none.
@@ -37,6 +39,16 @@ void CheckTemperature(const TensorView& temperature, int64_t heads, int64_t leng
   CHECK_GE(temperature.dim(-1), length) << "attention temperature: " << Describe(temperature);
 }
 
+// Empty, [H], or [B, H, T].
+void CheckEntropyGradient(const TensorView& gradient, const TensorView& qkv) {
+  if (!gradient) return;
+  if (gradient.num_dims() == 1) {
+    CheckF32("attention entropy_gradient", gradient, {qkv.dim(3)});
+  } else {
+    CheckRows("attention entropy_gradient", gradient, qkv);
+  }
+}
+
 void CheckTemperatureGradient(const TensorView& gradient, const TensorView& temperature) {
   CHECK_EQ(static_cast<bool>(gradient), static_cast<bool>(temperature)) << "attention dtemperature";
   if (!gradient) return;
@@ -67,9 +79,7 @@ void AttentionBackward(Context& context, const AttentionBackwardArgs& args) {
   CheckRows("attention lse", args.lse, args.qkv);
   if (args.lse_low) CheckRows("attention lse_low", args.lse_low, args.qkv);
   CheckRows("attention entropy", args.entropy, args.qkv);
-  if (args.entropy_gradient) {
-    CheckRows("attention entropy_gradient", args.entropy_gradient, args.qkv);
-  }
+  CheckEntropyGradient(args.entropy_gradient, args.qkv);
   CheckQkv(args.dqkv);
   CHECK_EQ(args.dqkv.size(), args.qkv.size()) << "attention dqkv: " << Describe(args.dqkv);
   CheckDType("attention dqkv", args.dqkv, args.qkv.dtype());

@@ -101,8 +101,11 @@ class BackwardPair {
         lse_(args.lse.data<float>() + pair * shape.length),
         lse_low_(args.lse_low ? args.lse_low.data<float>() + pair * shape.length : nullptr),
         entropy_(args.entropy.data<float>() + pair * shape.length),
-        entropy_gradient_(kEntropy ? args.entropy_gradient.data<float>() + pair * shape.length
-                                   : nullptr),
+        gradient_per_head_(args.entropy_gradient.num_dims() == 1),
+        entropy_gradient_(kEntropy
+                              ? args.entropy_gradient.data<float>() +
+                                    (gradient_per_head_ ? pair % shape.heads : pair * shape.length)
+                              : nullptr),
         dqkv_(args.dqkv.data<T>() + shape.QueryOffset(pair)),
         dtemperature_(dtemperature),
         queries_(shape, args.temperature, pair % shape.heads) {
@@ -162,7 +165,7 @@ class BackwardPair {
       float* dout_row = dout_rows_ + i * width;
       attention::PackRow(dout_ + position * shape_.out_stride(), shape_.width, dout_row);
       attention::PackRow(out_ + position * shape_.out_stride(), shape_.width, out_row_);
-      const float gradient = kEntropy ? entropy_gradient_[position] : 0.0F;
+      const float gradient = kEntropy ? entropy_gradient_[gradient_per_head_ ? 0 : position] : 0.0F;
       const float factor = queries_.Factor(position);
       rows_.factor[i] = factor;
       rows_.scale[i] = queries_.Scale(position);
@@ -212,6 +215,7 @@ class BackwardPair {
   const float* lse_;
   const float* lse_low_;
   const float* entropy_;
+  bool gradient_per_head_;
   const float* entropy_gradient_;
   T* dqkv_;
   float* dtemperature_;

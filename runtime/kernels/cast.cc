@@ -1,13 +1,11 @@
 #include "runtime/kernels/cast.h"
 
-#include "runtime/kernels/dispatch.h"
+#include "runtime/device/dispatch.h"
 #include "runtime/kernels/operand.h"
 
 namespace entrain {
-namespace cpu {
-void Cast(Context& context, const TensorView& in, const TensorView& out);
-void Add(Context& context, const TensorView& in, const TensorView& out);
-}  // namespace cpu
+ENTRAIN_BACKENDS(void Cast(Context& context, const TensorView& in, const TensorView& out))
+ENTRAIN_BACKENDS(void Add(Context& context, const TensorView& in, const TensorView& out))
 
 void Cast(Context& context, const TensorView& in, const TensorView& out) {
   CheckFloat("cast in", in);

@@ -1,14 +1,12 @@
 #include "runtime/kernels/cross_entropy.h"
 
-#include "runtime/kernels/dispatch.h"
+#include "runtime/device/dispatch.h"
 #include "runtime/kernels/operand.h"
 
 namespace entrain {
-namespace cpu {
-void SoftmaxStatistics(Context& context, const SoftmaxStatisticsArgs& args);
-void SoftmaxRescale(Context& context, const SoftmaxRescaleArgs& args);
-void CrossEntropy(Context& context, const CrossEntropyArgs& args);
-}  // namespace cpu
+ENTRAIN_BACKENDS(void SoftmaxStatistics(Context& context, const SoftmaxStatisticsArgs& args))
+ENTRAIN_BACKENDS(void SoftmaxRescale(Context& context, const SoftmaxRescaleArgs& args))
+ENTRAIN_BACKENDS(void CrossEntropy(Context& context, const CrossEntropyArgs& args))
 namespace {
 
 void CheckVector(const char* name, const TensorView& vector, DType dtype, int64_t size) {

@@ -1,13 +1,11 @@
 #include "runtime/kernels/embedding.h"
 
-#include "runtime/kernels/dispatch.h"
+#include "runtime/device/dispatch.h"
 #include "runtime/kernels/operand.h"
 
 namespace entrain {
-namespace cpu {
-void EmbeddingForward(Context& context, const EmbeddingForwardArgs& args);
-void EmbeddingBackward(Context& context, const EmbeddingBackwardArgs& args);
-}  // namespace cpu
+ENTRAIN_BACKENDS(void EmbeddingForward(Context& context, const EmbeddingForwardArgs& args))
+ENTRAIN_BACKENDS(void EmbeddingBackward(Context& context, const EmbeddingBackwardArgs& args))
 namespace {
 
 void CheckTokens(const TensorView& tokens) {

@@ -1,10 +1,11 @@
 #include "runtime/kernels/entropy_penalty.h"
 
 #include "runtime/base/check.h"
-#include "runtime/kernels/dispatch.h"
-#include "runtime/kernels/entropy_penalty_cpu.h"
+#include "runtime/device/dispatch.h"
 
 namespace entrain {
+ENTRAIN_BACKENDS(void RowPenalty(Context& context, const RowPenaltyArgs& args, HeadPenalty* sums))
+ENTRAIN_BACKENDS(void FillHeads(Context& context, const double* values, const TensorView& gradient))
 
 void RowPenalty(Context& context, const RowPenaltyArgs& args, HeadPenalty* sums) {
   CHECK_EQ(args.entropy.num_dims(), 3);

@@ -1,13 +1,11 @@
 #include "runtime/kernels/layernorm.h"
 
-#include "runtime/kernels/dispatch.h"
+#include "runtime/device/dispatch.h"
 #include "runtime/kernels/operand.h"
 
 namespace entrain {
-namespace cpu {
-void LayerNormForward(Context& context, const LayerNormForwardArgs& args);
-void LayerNormBackward(Context& context, const LayerNormBackwardArgs& args);
-}  // namespace cpu
+ENTRAIN_BACKENDS(void LayerNormForward(Context& context, const LayerNormForwardArgs& args))
+ENTRAIN_BACKENDS(void LayerNormBackward(Context& context, const LayerNormBackwardArgs& args))
 
 void LayerNormForward(Context& context, const LayerNormForwardArgs& args) {
   const int64_t rows = args.x.rows(), width = args.x.dim(-1);

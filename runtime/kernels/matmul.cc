@@ -1,12 +1,45 @@
 #include "runtime/kernels/matmul.h"
 
-#include "runtime/kernels/dispatch.h"
+#include "runtime/device/dispatch.h"
+#include "runtime/kernels/activation.h"
 #include "runtime/kernels/operand.h"
 
 namespace entrain {
-namespace cpu {
-void Matmul(Context& context, const MatmulArgs& args);
-}  // namespace cpu
+ENTRAIN_BACKENDS(void Matmul(Context& context, const MatmulArgs& args))
+// Whether cpu:: or cuda::Matmul does this epilogue too.
+ENTRAIN_BACKENDS(bool FusesEpilogue(Context& context, const MatmulArgs& args))
+namespace {
+
+bool Fuses(Context& context, const MatmulArgs& args) {
+  ENTRAIN_DISPATCH(FusesEpilogue, context, args);
+}
+
+void CheckEpilogue(const MatmulArgs& args, int64_t m, int64_t n) {
+  CheckDType("matmul aux", args.aux, args.out.dtype());
+  CheckDims("matmul aux", args.aux, {m, n});
+  CheckDense("matmul aux", args.aux);
+  CheckDense("matmul out", args.out);
+  CHECK(!args.accumulate) << "matmul with an epilogue does not accumulate";
+  CHECK(args.epilogue != MatmulEpilogue::kGeluGradient || !args.bias)
+      << "matmul: a gradient's epilogue takes no bias";
+}
+
+// The product, then the epilogue as an op of its own.
+void RunApart(Context& context, const MatmulArgs& args) {
+  const bool forward = args.epilogue == MatmulEpilogue::kGelu;
+  MatmulArgs product = args;
+  product.epilogue = MatmulEpilogue::kNone;
+  if (forward) product.out = args.aux;
+  Matmul(context, product);
+  if (forward) {
+    ActivationForward(context, {.kind = Activation::kGelu, .x = args.aux, .out = args.out});
+  } else {
+    ActivationBackward(
+        context, {.kind = Activation::kGelu, .x = args.aux, .dout = args.out, .dx = args.out});
+  }
+}
+
+}  // namespace
 
 void Matmul(Context& context, const MatmulArgs& args) {
   const TensorView &a = args.a, &b = args.b, &out = args.out;
@@ -25,6 +58,10 @@ void Matmul(Context& context, const MatmulArgs& args) {
       << "matmul: a bf16 out takes bf16 operands";
   CHECK(!args.accumulate || out.dtype() == DType::kF32) << "matmul accumulates in f32 only";
   if (args.bias) CheckF32("matmul bias", args.bias, {n});
+  if (args.epilogue != MatmulEpilogue::kNone) {
+    CheckEpilogue(args, m, n);
+    if (!Fuses(context, args)) return RunApart(context, args);
+  }
   ENTRAIN_DISPATCH(Matmul, context, args);
 }
 

@@ -141,6 +141,8 @@ void RunPieces(Products& products, const MatmulArgs& args) {
 
 }  // namespace
 
+bool FusesEpilogue(Context& /*context*/, const MatmulArgs& /*args*/) { return false; }
+
 void Matmul(Context& context, const MatmulArgs& args) {
   if (args.out.size() == 0) return;
 #ifdef ENTRAIN_TSAN

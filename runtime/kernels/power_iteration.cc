@@ -1,18 +1,17 @@
 #include "runtime/kernels/power_iteration.h"
 
-#include "runtime/kernels/dispatch.h"
+#include "runtime/device/dispatch.h"
 #include "runtime/kernels/operand.h"
 
 namespace entrain {
-namespace cpu {
-void MatrixVector(Context& context, const TensorView& raw, const TensorView& x,
-                  const TensorView& out);
-void TransposedMatrixVector(Context& context, const TensorView& raw, const TensorView& x,
-                            const TensorView& out);
-double InnerProduct(Context& context, const TensorView& a, const TensorView& b);
-void SpectralScale(Context& context, const TensorView& raw, double sigma, const TensorView& weight);
-void SpectralBackward(Context& context, const SpectralBackwardArgs& args);
-}  // namespace cpu
+ENTRAIN_BACKENDS(void MatrixVector(Context& context, const TensorView& raw, const TensorView& x,
+                                   const TensorView& out))
+ENTRAIN_BACKENDS(void TransposedMatrixVector(Context& context, const TensorView& raw,
+                                             const TensorView& x, const TensorView& out))
+ENTRAIN_BACKENDS(double InnerProduct(Context& context, const TensorView& a, const TensorView& b))
+ENTRAIN_BACKENDS(void SpectralScale(Context& context, const TensorView& raw, double sigma,
+                                    const TensorView& weight))
+ENTRAIN_BACKENDS(void SpectralBackward(Context& context, const SpectralBackwardArgs& args))
 namespace {
 
 void CheckRaw(const TensorView& raw) {
@@ -48,7 +47,6 @@ double InnerProduct(Context& context, const TensorView& a, const TensorView& b) 
   CheckF32("inner product a", a, {a.dim(0), a.dim(1)});
   CheckF32("inner product b", b, {a.dim(0), a.dim(1)});
   ENTRAIN_DISPATCH(InnerProduct, context, a, b);
-  return 0.0;
 }
 
 void SpectralScale(Context& context, const TensorView& raw, double sigma,

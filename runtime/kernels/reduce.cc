@@ -1,14 +1,13 @@
 #include "runtime/kernels/reduce.h"
 
-#include "runtime/kernels/dispatch.h"
+#include "runtime/device/dispatch.h"
 #include "runtime/kernels/operand.h"
 
 namespace entrain {
-namespace cpu {
-void ColumnSum(Context& context, const ColumnSumArgs& args);
-double SumOfSquares(Context& context, const TensorView& x);
-void EntropyMoments(Context& context, const TensorView& entropy, HeadMoments* moments);
-}  // namespace cpu
+ENTRAIN_BACKENDS(void ColumnSum(Context& context, const ColumnSumArgs& args))
+ENTRAIN_BACKENDS(double SumOfSquares(Context& context, const TensorView& x))
+ENTRAIN_BACKENDS(void EntropyMoments(Context& context, const TensorView& entropy,
+                                     HeadMoments* moments))
 
 void ColumnSum(Context& context, const ColumnSumArgs& args) {
   const int64_t width = args.x.dim(-1);
@@ -24,7 +23,6 @@ double SumOfSquares(Context& context, const TensorView& x) {
   CheckDType("sum of squares x", x, DType::kF32);
   CheckDense("sum of squares x", x);
   ENTRAIN_DISPATCH(SumOfSquares, context, x);
-  return 0.0;
 }
 
 void EntropyMoments(Context& context, const TensorView& entropy, HeadMoments* moments) {

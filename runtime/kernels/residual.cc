@@ -1,13 +1,11 @@
 #include "runtime/kernels/residual.h"
 
-#include "runtime/kernels/dispatch.h"
+#include "runtime/device/dispatch.h"
 #include "runtime/kernels/operand.h"
 
 namespace entrain {
-namespace cpu {
-void ResidualForward(Context& context, const ResidualForwardArgs& args);
-void ResidualBackward(Context& context, const ResidualBackwardArgs& args);
-}  // namespace cpu
+ENTRAIN_BACKENDS(void ResidualForward(Context& context, const ResidualForwardArgs& args))
+ENTRAIN_BACKENDS(void ResidualBackward(Context& context, const ResidualBackwardArgs& args))
 namespace {
 
 void CheckScalars(const TensorView& alpha, const TensorView& beta) {

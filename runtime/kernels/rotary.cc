@@ -1,12 +1,10 @@
 #include "runtime/kernels/rotary.h"
 
-#include "runtime/kernels/dispatch.h"
+#include "runtime/device/dispatch.h"
 #include "runtime/kernels/operand.h"
 
 namespace entrain {
-namespace cpu {
-void Rotary(Context& context, const RotaryArgs& args);
-}  // namespace cpu
+ENTRAIN_BACKENDS(void Rotary(Context& context, const RotaryArgs& args))
 
 void Rotary(Context& context, const RotaryArgs& args) {
   const TensorView& qkv = args.qkv;

@@ -1,16 +1,15 @@
 #include "runtime/kernels/row_norms.h"
 
-#include "runtime/kernels/dispatch.h"
+#include "runtime/device/dispatch.h"
 #include "runtime/kernels/operand.h"
 
 namespace entrain {
-namespace cpu {
-void UnitProducts(Context& context, const TensorView& a, const TensorView& b, NormAxis axis,
-                  const TensorView& products);
-void NormsFromSquares(Context& context, const TensorView& squares, const TensorView& norms);
-void WeightNormForward(Context& context, const WeightNormForwardArgs& args);
-void WeightNormBackward(Context& context, const WeightNormBackwardArgs& args);
-}  // namespace cpu
+ENTRAIN_BACKENDS(void UnitProducts(Context& context, const TensorView& a, const TensorView& b,
+                                   NormAxis axis, const TensorView& products))
+ENTRAIN_BACKENDS(void NormsFromSquares(Context& context, const TensorView& squares,
+                                       const TensorView& norms))
+ENTRAIN_BACKENDS(void WeightNormForward(Context& context, const WeightNormForwardArgs& args))
+ENTRAIN_BACKENDS(void WeightNormBackward(Context& context, const WeightNormBackwardArgs& args))
 namespace {
 
 void CheckV(const TensorView& v) { CheckF32("weight norm v", v, {v.dim(0), v.dim(1)}); }

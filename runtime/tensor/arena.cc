@@ -1,7 +1,8 @@
 #include "runtime/tensor/arena.h"
 
 #include <algorithm>
-#include <cstring>
+
+#include "runtime/device/device_memory.h"
 
 namespace entrain {
 
@@ -23,7 +24,9 @@ TensorView Arena::Allocate(std::string_view name, DType dtype,
 void Arena::Release(int64_t mark) {
 #ifndef NDEBUG
   // 0xFF bytes are a NaN in fp32 and in bf16.
-  if (owns_) std::memset(static_cast<char*>(buffer_.data()) + mark, 0xFF, used_ - mark);
+  if (owns_) {
+    FillBytes(*context_, static_cast<char*>(buffer_.data()) + mark, 0xFF, used_ - mark);
+  }
 #endif
   used_ = mark;
 }

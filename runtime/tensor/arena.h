@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "runtime/device/buffer.h"
+#include "runtime/device/context.h"
 #include "runtime/tensor/tensor_view.h"
 
 namespace entrain {
@@ -20,8 +21,9 @@ class Arena {
  public:
   // Counts only: views have the right shape and no memory.
   Arena() = default;
-  // Owns `bytes`; allocating more is a CHECK failure that names the tensor.
-  explicit Arena(int64_t bytes) : buffer_(bytes), owns_(true) {}
+  // Owns `bytes` of the context's device; allocating more is a CHECK failure that names the tensor. The context must outlive it.
+  Arena(Context& context, int64_t bytes)
+      : context_(&context), buffer_(context.device(), bytes), owns_(true) {}
 
   // A dense tensor, aligned to Buffer::kAlignment, zero at first.
   TensorView Allocate(std::string_view name, DType dtype, std::initializer_list<int64_t> dims);
@@ -53,6 +55,7 @@ class Arena {
  private:
   void Release(int64_t mark);
 
+  Context* context_ = nullptr;
   Buffer buffer_;
   bool owns_ = false;
   int64_t used_ = 0;

@@ -1,0 +1,22 @@
+#include "runtime/kernels/matmul_tuning.h"
+
+#include "runtime/device/dispatch.h"
+
+namespace entrain {
+ENTRAIN_BACKENDS(std::vector<TunedMatmul> TuneMatmuls(Context& context, const MatmulTuning& tuning))
+ENTRAIN_BACKENDS(std::string MatmulTable(Context& context))
+ENTRAIN_BACKENDS(absl::StatusOr<int> UseMatmulTable(Context& context, std::string_view table))
+
+std::vector<TunedMatmul> TuneMatmuls(Context& context, const MatmulTuning& tuning) {
+  ENTRAIN_DISPATCH(TuneMatmuls, context, tuning);
+}
+
+std::string MatmulTable(Context& context) {
+  ENTRAIN_DISPATCH_ON(context.device(), MatmulTable, context);
+}
+
+absl::StatusOr<int> UseMatmulTable(Context& context, std::string_view table) {
+  ENTRAIN_DISPATCH(UseMatmulTable, context, table);
+}
+
+}  // namespace entrain
