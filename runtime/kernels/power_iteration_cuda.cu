@@ -1,0 +1,147 @@
+#include <vector>
+
+#include "runtime/device/cuda_device.h"
+#include "runtime/device/device_memory.h"
+#include "runtime/kernels/cuda_block.cuh"
+#include "runtime/kernels/cuda_elements.cuh"
+#include "runtime/kernels/cuda_elementwise.cuh"
+#include "runtime/kernels/cuda_scratch.h"
+#include "runtime/kernels/matrix_products.cuh"
+#include "runtime/kernels/power_iteration.h"
+
+namespace entrain::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+// Elements of a chunk of an inner product: part of its definition.
+constexpr int kChunk = 16384;
+
+// A block takes a chunk.
+template <int n>
+__global__ void __launch_bounds__(kThreads)
+    InnerProductKernel(const float* a, const float* b, int64_t size, double* partials) {
+  __shared__ double scratch[kMaxWarps];
+  const int64_t first = int64_t{blockIdx.x} * kChunk;
+  const int64_t end = MinOf()(size, first + kChunk);
+  double sums[n] = {};
+#pragma unroll 4
+  for (int64_t j = first + threadIdx.x * n; j < end; j += kThreads * n) {
+    float x[n], y[n];
+    LoadVector(a + j, x);
+    LoadVector(b + j, y);
+#pragma unroll
+    for (int i = 0; i < n; ++i) sums[i] += double{x[i]} * double{y[i]};
+  }
+  double sum = sums[0];
+#pragma unroll
+  for (int i = 1; i < n; ++i) sum += sums[i];
+  sum = BlockReduce(sum, scratch, SumOf());
+  if (threadIdx.x == 0) partials[blockIdx.x] = sum;
+}
+
+// weight = factor · raw.
+template <typename T>
+struct Scale {
+  static constexpr int kInputs = 1;
+  const float* raw;
+  T* weight;
+  float factor;
+
+  template <int n>
+  __device__ __forceinline__ void Load(int64_t i, float (&in)[kInputs][n]) const {
+    LoadVector(raw + i, in[0]);
+  }
+  template <int n>
+  __device__ __forceinline__ void Store(int64_t i, const float (&in)[kInputs][n]) const {
+    float values[n];
+#pragma unroll
+    for (int k = 0; k < n; ++k) values[k] = factor * in[0][k];
+    StoreVector(weight + i, values);
+  }
+};
+
+struct Backward {
+  const float* dweight;
+  const float* u;
+  const float* v;
+  float* draw;
+  int columns;
+  float inverse;  // 1/σ
+  float outer;    // product/σ²
+};
+
+// Grid: rows × blocks of columns.
+template <int n>
+__global__ void __launch_bounds__(kThreads) SpectralBackwardKernel(Backward args) {
+  const int column = static_cast<int>(blockIdx.y * kThreads + threadIdx.x) * n;
+  if (column >= args.columns) return;
+  const int64_t offset = int64_t{blockIdx.x} * args.columns + column;
+  const float row_factor = args.outer * args.v[blockIdx.x];
+  float gradient[n], u[n];
+  LoadVector(args.dweight + offset, gradient);
+  LoadVector(args.u + column, u);
+#pragma unroll
+  for (int i = 0; i < n; ++i) gradient[i] = args.inverse * gradient[i] - row_factor * u[i];
+  StoreVector(args.draw + offset, gradient);
+}
+
+struct Scratch {
+  CudaScratch partials;
+};
+
+}  // namespace
+
+void MatrixVector(Context& context, const TensorView& raw, const TensorView& x,
+                  const TensorView& out) {
+  RowProducts(context, raw, Factors::SameInEachRow(x), out);
+}
+
+void TransposedMatrixVector(Context& context, const TensorView& raw, const TensorView& x,
+                            const TensorView& out) {
+  ColumnProducts(context, raw, Factors::SameInEachColumn(x), out);
+}
+
+double InnerProduct(Context& context, const TensorView& a, const TensorView& b) {
+  if (a.size() == 0) return 0.0;
+  std::vector<double> partials(BlocksFor(a.size(), kChunk));
+  auto* on_device =
+      context.Cache<Scratch>().partials.Take<double>(static_cast<int64_t>(partials.size()));
+  DispatchVector(FoursFit(a) && FoursFit(b), [&](auto n) {
+    Launch(InnerProductKernel<n()>, dim3(static_cast<unsigned>(partials.size())), dim3(kThreads), 0,
+           context.cuda().stream, a.data<float>(), b.data<float>(), a.size(), on_device);
+  });
+  CopyToHost(context, on_device, partials.data(),
+             static_cast<int64_t>(partials.size() * sizeof(double)));
+  double sum = 0.0;
+  for (const double partial : partials) sum += partial;
+  return sum;
+}
+
+void SpectralScale(Context& context, const TensorView& raw, double sigma,
+                   const TensorView& weight) {
+  DispatchFloat(weight.dtype(), [&]<typename T>(T) {
+    ForEachElement(context, raw.size(), BeginAtFours(raw, weight),
+                   Scale<T>{.raw = raw.data<float>(),
+                            .weight = weight.data<T>(),
+                            .factor = static_cast<float>(1.0 / sigma)});
+  });
+}
+
+void SpectralBackward(Context& context, const SpectralBackwardArgs& args) {
+  if (args.dweight.size() == 0) return;
+  const Backward backward{.dweight = args.dweight.data<float>(),
+                          .u = args.u.data<float>(),
+                          .v = args.v.data<float>(),
+                          .draw = args.draw.data<float>(),
+                          .columns = static_cast<int>(args.dweight.dim(1)),
+                          .inverse = static_cast<float>(1.0 / args.sigma),
+                          .outer = static_cast<float>(args.product / (args.sigma * args.sigma))};
+  const bool fours_fit = FoursFit(args.dweight) && FoursFit(args.u) && FoursFit(args.draw);
+  DispatchVector(fours_fit, [&](auto n) {
+    const dim3 grid(static_cast<unsigned>(args.dweight.dim(0)),
+                    BlocksFor(backward.columns, kThreads * n()));
+    Launch(SpectralBackwardKernel<n()>, grid, dim3(kThreads), 0, context.cuda().stream, backward);
+  });
+}
+
+}  // namespace entrain::cuda
