@@ -25,13 +25,39 @@ absl::StatusOr<MeshShape> ResolveMesh(const SourcedSize& world, const SourcedSiz
                    dp.value * tp.value, " ranks, or leave parallel.dp out: it is then the rest"));
 }
 
-Mesh::Mesh(std::unique_ptr<Communicator> world, const MeshShape& shape)
+Mesh::Mesh(std::unique_ptr<Communicator> world, const MeshShape& shape,
+           const DeviceCollectives& device)
     : shape_(shape), world_(std::move(world)) {
   CHECK_EQ(world_->size(), shape.world());
   const int dp_rank = world_->rank() / shape.tp;
   const int tp_rank = world_->rank() % shape.tp;
   dp_ = world_->Split(tp_rank, dp_rank, "dp");
   tp_ = world_->Split(dp_rank, tp_rank, "tp");
+  if (!device.over) return;
+  device_dp_ = device.over(*dp_);
+  device_tp_ = device.over(*tp_);
+}
+
+CollectiveTime Mesh::collective_time() const {
+  CollectiveTime sum;
+  for (const Communicator* axis :
+       {world_.get(), dp_.get(), tp_.get(), device_dp_.get(), device_tp_.get()}) {
+    if (axis == nullptr) continue;
+    const CollectiveTime time = axis->collective_time();
+    sum.exposed_seconds += time.exposed_seconds;
+    sum.under_way_seconds += time.under_way_seconds;
+  }
+  return sum;
+}
+
+void Mesh::SetTimeouts(const CommTimeouts& timeouts) const {
+  // Each backend has one engine for all its communicators.
+  world_->SetTimeouts(timeouts);
+  device_dp().SetTimeouts(timeouts);
+}
+
+WorldOperation Mesh::LastOperation() const {
+  return OldestUnderWay(world_->LastOperation(), device_dp().LastOperation());
 }
 
 }  // namespace entrain

@@ -55,17 +55,17 @@ void PendingCollective::Wait() {
 
 void Communicator::Barrier(std::string_view what) {
   int32_t nothing = 0;
-  AllReduce({&nothing, DType::kI32, {1}}, ReduceOp::kMax, what);
+  host().AllReduce({&nothing, DType::kI32, {1}}, ReduceOp::kMax, what);
 }
 
 void Communicator::BroadcastText(std::string* text, int root, std::string_view what) {
   auto length = static_cast<int32_t>(text->size());
-  Broadcast({&length, DType::kI32, {1}}, root, what);
+  host().Broadcast({&length, DType::kI32, {1}}, root, what);
   // Whole words: the contract knows no bytes.
   std::vector<int32_t> words(static_cast<size_t>(length) / sizeof(int32_t) + 1);
   auto* bytes = reinterpret_cast<char*>(words.data());
   if (rank() == root) std::copy(text->begin(), text->end(), bytes);
-  Broadcast({words.data(), DType::kI32, {static_cast<int64_t>(words.size())}}, root, what);
+  host().Broadcast({words.data(), DType::kI32, {static_cast<int64_t>(words.size())}}, root, what);
   text->assign(bytes, static_cast<size_t>(length));
 }
 
@@ -74,7 +74,7 @@ std::vector<std::string> Communicator::GatherText(std::string_view mine, std::st
   CHECK_LT(mine.size(), size_t{1} << 31) << "bytes of one text";
   std::vector<int32_t> lengths(static_cast<size_t>(size()));
   lengths[me] = static_cast<int32_t>(mine.size());
-  AllGather({lengths.data(), DType::kI32, {size()}}, OneEach(size()), what);
+  host().AllGather({lengths.data(), DType::kI32, {size()}}, OneEach(size()), what);
 
   std::vector<ElementRange> ranges;  // in whole words: the contract knows no bytes
   int64_t end = 0;
@@ -86,7 +86,7 @@ std::vector<std::string> Communicator::GatherText(std::string_view mine, std::st
   std::vector<int32_t> words(static_cast<size_t>(end));
   auto text_of = [&](size_t r) { return reinterpret_cast<char*>(words.data() + ranges[r].begin); };
   std::copy(mine.begin(), mine.end(), text_of(me));
-  if (end > 0) AllGather({words.data(), DType::kI32, {end}}, ranges, what);
+  if (end > 0) host().AllGather({words.data(), DType::kI32, {end}}, ranges, what);
 
   std::vector<std::string> texts;
   for (size_t r = 0; r < ranges.size(); ++r) {
@@ -98,7 +98,7 @@ std::vector<std::string> Communicator::GatherText(std::string_view mine, std::st
 absl::Status Communicator::Agree(const absl::Status& mine, std::string_view what) {
   std::vector<int32_t> codes(static_cast<size_t>(size()));
   codes[static_cast<size_t>(rank())] = static_cast<int32_t>(mine.code());
-  AllGather({codes.data(), DType::kI32, {size()}}, OneEach(size()), what);
+  host().AllGather({codes.data(), DType::kI32, {size()}}, OneEach(size()), what);
   const auto worst = std::max_element(codes.begin(), codes.end(), [](int32_t a, int32_t b) {
     return Severity(static_cast<absl::StatusCode>(a)) < Severity(static_cast<absl::StatusCode>(b));
   });
@@ -109,6 +109,17 @@ absl::Status Communicator::Agree(const absl::Status& mine, std::string_view what
   std::string message(mine.message());
   BroadcastText(&message, from, what);
   return {code, absl::StrCat(message, " (rank ", from, ")")};
+}
+
+void CheckRanges(const TensorView& x, const std::vector<ElementRange>& ranges, int ranks) {
+  CHECK(x.dense());
+  CHECK_EQ(static_cast<int>(ranges.size()), ranks);
+  int64_t end = 0;
+  for (const ElementRange& range : ranges) {
+    CHECK(end <= range.begin && range.begin <= range.end && range.end <= x.size())
+        << "range [" << range.begin << ", " << range.end << ") of " << x.size();
+    end = range.end;
+  }
 }
 
 std::string RanksText(const std::vector<int>& ranks) {
@@ -125,6 +136,12 @@ std::string Describe(const WorldOperation& operation) {
   if (operation.name.empty()) return "before its first operation";
   if (operation.awaited.empty()) return absl::StrCat("past ", operation.name);
   return absl::StrCat("in ", operation.name, ", waiting for ", RanksText(operation.awaited));
+}
+
+const WorldOperation& OldestUnderWay(const WorldOperation& a, const WorldOperation& b) {
+  if (a.awaited.empty() != b.awaited.empty()) return a.awaited.empty() ? b : a;
+  const bool a_is_older = a.begun < b.begun;
+  return a.awaited.empty() == a_is_older ? b : a;
 }
 
 }  // namespace entrain

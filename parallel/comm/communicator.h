@@ -1,12 +1,16 @@
-// Communicator: collective operations among the ranks of one axis of the mesh. One contract, several backends:
-// ranks as threads of one process or as MPI processes (communicator_host), NCCL.
+// Communicator: collective operations among the ranks of one axis of the mesh. One contract, several backends: on host memory
+// among threads of one process or MPI processes (communicator_host); on the memory of a context's device through host memory
+// (communicator_staged) or by NCCL (communicator_nccl). Which of these a run takes: device_collectives.
 //
 // Rules of every collective:
 //   - All ranks call the same operations in the same order, with the same sizes, dtypes and reductions.
 //   - It works in place on dense memory of this rank. From Start... to Wait the memory belongs to the operation. At most
 //     kMaxPending (communicator_limits.h) of a communicator may be under way.
 //   - A sum is made in rank order, ((x₀ + x₁) + x₂) + …, for every element, whatever the sizes of messages: the same inputs
-//     give the same bits, and all ranks get the same bits. bf16 is summed in fp32 and rounded once.
+//     give the same bits, and all ranks get the same bits. bf16 is summed in fp32 and rounded once. NCCL has an order of its
+//     own for all but bf16: see communicator_nccl.
+//   - Of device memory Start takes what ops that were issued before leave there, and ops issued after Wait find the result; the
+//     host may be ahead of both. Only the thread that issues the context's ops may call.
 //   - `what` names the operation in messages ("gradient bucket 3"); it must outlive the call.
 //   - There is no error to return. When a peer does not come within the time-outs, or the transport fails, the process
 //     says which operation it was and which ranks are missing, and ends (rank_failure.h): ranks that went on with
@@ -21,6 +25,7 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/status.h"
 #include "runtime/tensor/tensor_view.h"
 
@@ -58,8 +63,9 @@ struct CommTimeouts {
 
 // What a rank did last with others.
 struct WorldOperation {
-  std::string name;          // "gradient bucket 3 over dp"; "" when there was none
-  std::vector<int> awaited;  // ranks of the world whose messages it waits for; none: it is done
+  std::string name;               // "gradient bucket 3 over dp"; "" when there was none
+  std::vector<int> awaited;       // ranks of the world that it may wait for; none: it is done
+  SteadyClock::time_point begun;  // at Start
 };
 
 // A collective under way. Wait before it is destroyed.
@@ -89,6 +95,8 @@ class Communicator {
   virtual const std::string& name() const = 0;  // "world", "dp", "tp"
   virtual int rank() const = 0;
   virtual int size() const = 0;
+  // The communicator of the same ranks for host memory: itself, unless this one is for a device's.
+  virtual Communicator& host() { return *this; }
 
   // x becomes the reduction of all ranks' x. f32, bf16, f64 or i32.
   virtual PendingCollective StartAllReduce(const TensorView& x, ReduceOp op,
@@ -122,6 +130,7 @@ class Communicator {
 
   // ---- in terms of these ----
 
+  // Returns when it is done, as far as Wait says.
   void AllReduce(const TensorView& x, ReduceOp op, std::string_view what) {
     StartAllReduce(x, op, what).Wait();
   }
@@ -133,6 +142,9 @@ class Communicator {
                  std::string_view what) {
     StartAllGather(x, ranges, what).Wait();
   }
+
+  // ---- of the host, on a device's communicator too ----
+
   // Returns when every rank has come.
   void Barrier(std::string_view what);
   // text becomes what rank `root` has.
@@ -144,10 +156,15 @@ class Communicator {
   absl::Status Agree(const absl::Status& mine, std::string_view what);
 };
 
+// Each rank must have its range of x, in ascending order: a CHECK.
+void CheckRanges(const TensorView& x, const std::vector<ElementRange>& ranges, int ranks);
+
 // "rank 3", "ranks 1, 2": at most eight of them.
 std::string RanksText(const std::vector<int>& ranks);
 // "in gradient bucket 3 over dp, waiting for rank 1", "past split of world", "before its first operation".
 std::string Describe(const WorldOperation& operation);
+// Of two kinds of operations of one rank: the older of those that are under way, or else the one that was begun later.
+const WorldOperation& OldestUnderWay(const WorldOperation& a, const WorldOperation& b);
 
 }  // namespace entrain
 

@@ -37,14 +37,14 @@ class HostCommunicator final : public Communicator {
 
   PendingCollective StartReduceScatter(const TensorView& x, const std::vector<ElementRange>& ranges,
                                        std::string_view what) override {
-    CheckRanges(x, ranges);
+    CheckRanges(x, ranges, size());
     return Start(what,
                  [&](HostGroup group) { return MakeReduceScatter(std::move(group), x, ranges); });
   }
 
   PendingCollective StartAllGather(const TensorView& x, const std::vector<ElementRange>& ranges,
                                    std::string_view what) override {
-    CheckRanges(x, ranges);
+    CheckRanges(x, ranges, size());
     return Start(what, [&](HostGroup group) { return MakeAllGather(std::move(group), x, ranges); });
   }
 
@@ -99,17 +99,6 @@ class HostCommunicator final : public Communicator {
       time_.under_way_seconds += SecondsBetween(started, pending->finished);
       --under_way_;
     });
-  }
-
-  void CheckRanges(const TensorView& x, const std::vector<ElementRange>& ranges) const {
-    CHECK(x.dense());
-    CHECK_EQ(static_cast<int>(ranges.size()), size());
-    int64_t end = 0;
-    for (const ElementRange& range : ranges) {
-      CHECK(end <= range.begin && range.begin <= range.end && range.end <= x.size())
-          << "range [" << range.begin << ", " << range.end << ") of " << x.size();
-      end = range.end;
-    }
   }
 
   std::shared_ptr<HostEngine> engine_;

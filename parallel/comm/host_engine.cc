@@ -44,11 +44,13 @@ HostEngine::~HostEngine() {
 std::shared_ptr<PendingOperation> HostEngine::Start(
     std::string name, std::vector<int> members,
     const std::function<std::unique_ptr<HostOperation>()>& make) {
+  const Clock::time_point begun = Clock::now();
   {
     const std::lock_guard<std::mutex> lock(last_mutex_);
-    last_started_ = name;
+    last_started_ = {.name = name, .begun = begun};
   }
   auto pending = std::make_shared<PendingOperation>();
+  pending->begun = begun;
   pending->name = std::move(name);
   pending->members = std::move(members);
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -133,12 +135,12 @@ WorldOperation HostEngine::LastOperation() {
 WorldOperation HostEngine::LastOperationLocked() {
   if (pending_.empty()) return LastStarted();
   const PendingOperation& oldest = *pending_.front();
-  return {oldest.name, AwaitedBy(oldest)};
+  return {oldest.name, AwaitedBy(oldest), oldest.begun};
 }
 
 WorldOperation HostEngine::LastStarted() {
   const std::lock_guard<std::mutex> lock(last_mutex_);
-  return {last_started_, {}};
+  return last_started_;
 }
 
 int HostEngine::NextCommunicator() {

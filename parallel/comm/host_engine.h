@@ -25,8 +25,9 @@ namespace entrain {
 // An operation under way, as its waiter and the engine share it.
 struct PendingOperation {
   std::unique_ptr<HostOperation> operation;
-  std::string name;                                // "gradient bucket 3 over dp"
-  std::vector<int> members;                        // ranks of the world, by the operation's ranks
+  std::string name;          // "gradient bucket 3 over dp"
+  std::vector<int> members;  // ranks of the world, by the operation's ranks
+  std::chrono::steady_clock::time_point begun;
   std::chrono::steady_clock::time_point finished;  // to be read when done
   std::atomic<bool> done = false;
 
@@ -85,7 +86,7 @@ class HostEngine {
   int communicators_ = 0;
   // Apart from the rest, so that it can be told while the lock is held for ever.
   std::mutex last_mutex_;
-  std::string last_started_;
+  WorldOperation last_started_;
   std::thread thread_;
 };
 

@@ -1,0 +1,76 @@
+#include <cuda_runtime.h>
+#include <nccl.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <mutex>
+#include <set>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "parallel/comm/communicator_nccl.h"
+#include "runtime/base/check.h"
+#include "runtime/device/cuda_check.h"
+#include "runtime/device/cuda_device.h"
+
+namespace entrain {
+namespace {
+
+struct Setting {
+  const char* name;
+  const char* value;
+  bool only_deterministic;
+};
+constexpr Setting kSettings[] = {
+    // Communicators of one process may be busy at a time, in the order of their calls.
+    {"NCCL_LAUNCH_ORDER_IMPLICIT", "1", false},
+    // Sums in the switch do not repeat their bits.
+    {"NCCL_NVLS_ENABLE", "0", true},
+    {"NCCL_ALGO", "Ring", true},
+    {"NCCL_PROTO", "Simple", true},
+};
+
+// The same in all containers of a host, and on no other host.
+std::string HostId() {
+  std::string id;
+  std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), id);
+  return id;
+}
+
+}  // namespace
+
+std::string NcclVersion() {
+  int version = 0;
+  CHECK(ncclGetVersion(&version) == ncclSuccess);
+  return absl::StrCat(version / 10000, ".", version / 100 % 100, ".", version % 100);
+}
+
+std::string NcclDevice(const Context& context) {
+  cudaDeviceProp properties;
+  CHECK_CUDA(cudaGetDeviceProperties(&properties, context.cuda().ordinal));
+  return absl::StrFormat("%s %04x:%02x:%02x", HostId(), properties.pciDomainID, properties.pciBusID,
+                         properties.pciDeviceID);
+}
+
+std::string SetUpNccl(bool deterministic) {
+  static std::mutex mutex;  // ranks may be threads of one process
+  static std::set<std::string> ours;
+  const std::lock_guard<std::mutex> lock(mutex);
+  std::string text;
+  for (const Setting& setting : kSettings) {
+    if (setting.only_deterministic && !deterministic) continue;
+    const char* now = std::getenv(setting.name);
+    const bool is_ours =
+        now == nullptr || (ours.count(setting.name) > 0 && now == std::string(setting.value));
+    if (is_ours) {
+      setenv(setting.name, setting.value, /*replace=*/1);
+      ours.insert(setting.name);
+    }
+    absl::StrAppend(&text, text.empty() ? "" : ", ", setting.name, "=", std::getenv(setting.name),
+                    is_ours ? "" : " (from the environment)");
+  }
+  return text;
+}
+
+}  // namespace entrain
