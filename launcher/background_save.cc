@@ -3,16 +3,14 @@
 #include <cstring>
 #include <utility>
 
+#include "launcher/state_on_host.h"
 #include "runtime/base/check.h"
 #include "runtime/base/clock.h"
+#include "runtime/device/device_memory.h"
 #include "runtime/device/parallel_for.h"
 
 namespace entrain {
 namespace {
-
-int64_t BytesOf(const StateTensor& tensor) {
-  return tensor.box.elements() * static_cast<int64_t>(sizeof(float));
-}
 
 // What copies of all of them take, one after another.
 int64_t BytesOf(const std::vector<StateTensor>& tensors) {
@@ -34,8 +32,10 @@ Buffer TakeMemory(const Context& context, int64_t bytes) {
 }
 
 // By all threads: one core alone does not reach the memory's speed.
-void Copy(const Context& context, const void* from, void* to, int64_t bytes) {
-  const auto* source = static_cast<const char*>(from);
+void Copy(Context& context, const StateTensor& tensor, void* to) {
+  const int64_t bytes = BytesOf(tensor);
+  if (tensor.device != DeviceKind::kCpu) return CopyToHost(context, tensor.data, to, bytes);
+  const auto* source = reinterpret_cast<const char*>(tensor.data);
   auto* target = static_cast<char*>(to);
   ParallelForChunks(context, bytes, kChunk, [&](int64_t begin, int64_t end) {
     std::memcpy(target + begin, source + begin, static_cast<size_t>(end - begin));
@@ -44,8 +44,8 @@ void Copy(const Context& context, const void* from, void* to, int64_t bytes) {
 
 }  // namespace
 
-BackgroundSaver::BackgroundSaver(const Context& context, Communicator& world,
-                                 CheckpointStore& store, const RetentionPolicy& retention,
+BackgroundSaver::BackgroundSaver(Context& context, Communicator& world, CheckpointStore& store,
+                                 const RetentionPolicy& retention,
                                  const std::vector<StateTensor>& tensors)
     : context_(context),
       comm_(world.Split(0, world.rank(), "save")),
@@ -69,8 +69,9 @@ void BackgroundSaver::Start(CheckpointContents contents) {
   under_way_ = true;
   auto* place = static_cast<float*>(memory_.data());
   for (StateTensor& tensor : contents.tensors) {
-    Copy(context_, tensor.data, place, BytesOf(tensor));
+    Copy(context_, tensor, place);
     tensor.data = place;
+    tensor.device = DeviceKind::kCpu;
     place += tensor.box.elements();
   }
   snapshot_ = std::move(contents);

@@ -29,7 +29,7 @@ class BackgroundSaver {
  public:
   // Collective over `world`. `context` and `store` must outlive the saver. The memory for copies, of `tensors` and of others
   // of the same size, is taken here.
-  BackgroundSaver(const Context& context, Communicator& world, CheckpointStore& store,
+  BackgroundSaver(Context& context, Communicator& world, CheckpointStore& store,
                   const RetentionPolicy& retention, const std::vector<StateTensor>& tensors);
   // Waits for the save under way.
   ~BackgroundSaver();
@@ -49,7 +49,7 @@ class BackgroundSaver {
   void RunThread();
   absl::StatusOr<BackgroundSave> Save();
 
-  const Context& context_;              // of the training loop
+  Context& context_;                    // of the training loop
   std::unique_ptr<Communicator> comm_;  // of the thread alone
   CheckpointStore& store_;
   RetentionPolicy retention_;

@@ -1,20 +1,36 @@
 #include "launcher/compute_options.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "launcher/command_line.h"
 
 namespace entrain {
 
-std::optional<std::string> DeviceRefusal(DeviceChoice choice) {
-  if (choice != DeviceChoice::kCuda) return std::nullopt;
-  return R"(this build has no CUDA backend; set it to "cpu" or "auto")";
+namespace {
+
+absl::StatusOr<std::unique_ptr<Context>> MakeCudaContext(int threads, int local_rank) {
+  ASSIGN_OR_RETURN(const int devices, Context::CudaDevices());
+  return Context::CreateCuda(local_rank % devices, threads);
 }
 
-absl::StatusOr<std::unique_ptr<Context>> MakeContext(DeviceChoice choice, int threads) {
-  if (const auto refusal = DeviceRefusal(choice)) {
-    return absl::FailedPreconditionError(absl::StrCat("device = cuda: ", *refusal));
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Context>> MakeContext(DeviceChoice choice, int threads,
+                                                     int local_rank, std::string* why) {
+  if (why != nullptr) why->clear();
+  if (choice == DeviceChoice::kCpu) return Context::CreateCpu(threads);
+  absl::StatusOr<std::unique_ptr<Context>> cuda = MakeCudaContext(threads, local_rank);
+  const std::string missing(cuda.status().message());
+  if (choice == DeviceChoice::kCuda && !cuda.ok()) {
+    return absl::Status(cuda.status().code(),
+                        absl::StrCat("device = cuda: ", missing,
+                                     R"(; to compute on the CPU set it to "cpu" or "auto")"));
   }
-  return Context::CreateCpu(threads);
+  if (choice == DeviceChoice::kAuto && why != nullptr) {
+    *why = cuda.ok() ? "auto: a usable GPU" : absl::StrCat("auto: ", missing);
+  }
+  return cuda.ok() ? std::move(cuda) : Context::CreateCpu(threads);
 }
 
 void AddComputeOptions(CLI::App& command, ComputeOptions* options) {

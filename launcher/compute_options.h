@@ -4,7 +4,6 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "launcher/train_config.h"
@@ -12,11 +11,12 @@
 
 namespace entrain {
 
-// Why this program cannot compute there: what is missing and what to choose instead; nothing if it can.
-std::optional<std::string> DeviceRefusal(DeviceChoice choice);
-
-// "auto" takes the best device there is. `threads`: 0 for one a core.
-absl::StatusOr<std::unique_ptr<Context>> MakeContext(DeviceChoice choice, int threads);
+// "auto" takes a GPU when one is usable, else the CPU. `threads`: 0 for one a core. local_rank: of this process among those
+// of the host, which share its GPUs in turn. The error of a GPU that was asked for says what is missing and what to choose
+// instead. *why, unless null: why auto took what it took; "" when it was not asked to choose.
+absl::StatusOr<std::unique_ptr<Context>> MakeContext(DeviceChoice choice, int threads,
+                                                     int local_rank = 0,
+                                                     std::string* why = nullptr);
 
 // The options of a command that runs a model but does not train it.
 struct ComputeOptions {

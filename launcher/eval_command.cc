@@ -54,7 +54,7 @@ absl::Status RunEval(const EvalOptions& options) {
                    TokenDataset::Open(fs, options.tokens, *kTokenFormatNames.Find(options.format),
                                       config.context, config.vocab));
   const int64_t batch = std::min(options.batch, data.num_sequences());
-  Arena arena(EvaluationBytes(*loaded.model, batch));
+  Arena arena(*context, EvaluationBytes(*loaded.model, batch));
   ASSIGN_OR_RETURN(const Evaluation evaluation,
                    Evaluate(*context, *loaded.model, arena, data, batch, options.max_batches));
   if (options.json) {

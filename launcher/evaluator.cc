@@ -8,7 +8,10 @@ namespace entrain {
 namespace {
 
 ActivationLayout EvaluationLayout(const Model& model, int64_t batch) {
-  return {.batch = batch, .positions = model.config().context, .compute = model.compute_dtype()};
+  return {.batch = batch,
+          .positions = model.config().context,
+          .compute = model.compute_dtype(),
+          .logits_rows = Head::ChunkRows(model.params().device())};
 }
 
 absl::StatusOr<Batch> ReadBatch(const TokenDataset& data, int64_t first, int64_t count) {
@@ -27,10 +30,11 @@ absl::StatusOr<Batch> ReadBatch(const TokenDataset& data, int64_t first, int64_t
 
 }  // namespace
 
-Transformer::Tokens TokensOf(Batch& batch) {
-  return {
-      .inputs = {batch.inputs.data(), DType::kI32, {batch.batch_size, batch.sequence_length}},
-      .targets = {batch.targets.data(), DType::kI32, {batch.batch_size * batch.sequence_length}}};
+Transformer::Tokens PutTokens(Context& context, const Model& model, const Batch& batch,
+                              const Activations& activations) {
+  CHECK_EQ(static_cast<int64_t>(batch.inputs.size()), activations.rows());
+  return model.transformer().PutTokens(context, batch.inputs.data(), batch.targets.data(),
+                                       activations);
 }
 
 int64_t EvaluationBytes(const Model& model, int64_t batch) {
@@ -65,7 +69,8 @@ absl::Status EvaluateTurns(Context& context, Model& model, Arena& arena, const T
     Arena::Scope scope(arena);
     Activations activations =
         model.transformer().AllocateActivations(arena, EvaluationLayout(model, count));
-    const double loss = model.transformer().Loss(context, TokensOf(*tokens), activations);
+    const double loss = model.transformer().Loss(
+        context, PutTokens(context, model, *tokens, activations), activations);
     result->loss += loss * static_cast<double>(count) / static_cast<double>(turns.sequences);
     result->entropy.Add(context, activations.entropy);
     if (regularizer != nullptr) {
@@ -117,7 +122,7 @@ absl::StatusOr<Evaluation> Evaluate(Context& context, Model& model, Arena& arena
   if (mesh != nullptr) SumOverDp(mesh->dp(), regularizer, &result);
   result.tokens = turns.sequences * data.sequence_length();
   if (regularizer != nullptr) {
-    result.penalty = regularizer->EvaluationPenalty(model.params(), result.entropy);
+    result.penalty = regularizer->EvaluationPenalty(context, model.params(), result.entropy);
   }
   if (mesh != nullptr) JoinHeads(mesh->tp(), &result);
   result.total = result.loss;

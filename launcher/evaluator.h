@@ -28,10 +28,12 @@ absl::StatusOr<Evaluation> Evaluate(Context& context, Model& model, Arena& arena
                                     const TokenDataset& data, int64_t batch, int64_t max_batches,
                                     const Mesh* mesh = nullptr);
 
+// The model must be allocated.
 int64_t EvaluationBytes(const Model& model, int64_t batch);
 
-// A batch as the transformer takes it; the batch must outlive the views.
-Transformer::Tokens TokensOf(Batch& batch);
+// A batch where the transformer reads it.
+Transformer::Tokens PutTokens(Context& context, const Model& model, const Batch& batch,
+                              const Activations& activations);
 
 }  // namespace entrain
 

@@ -14,6 +14,7 @@
 #include "launcher/hf_config.h"
 #include "runtime/base/nearest_name.h"
 #include "runtime/io/safetensors.h"
+#include "runtime/tensor/tensor_copy.h"
 
 namespace entrain {
 namespace {
@@ -101,8 +102,11 @@ absl::StatusOr<std::vector<float>> Floats(const std::string& path, const TensorE
 
 class WeightReader {
  public:
-  WeightReader(const SafetensorsFile& file, Model& model)
-      : file_(file), model_(model), factored_(model.transformer().factored_weights()) {}
+  WeightReader(const SafetensorsFile& file, Context& context, Model& model)
+      : file_(file),
+        context_(context),
+        model_(model),
+        factored_(model.transformer().factored_weights()) {}
 
   absl::Status Read() {
     for (int i = 0; i < model_.params().size(); ++i) RETURN_IF_ERROR(ReadParameter({i}));
@@ -142,7 +146,7 @@ class WeightReader {
 
   absl::Status Fill(ParamId id, const TensorEntry& entry) {
     ASSIGN_OR_RETURN(const std::vector<float> values, ShardOf(id, entry));
-    model_.params().SetValue(id, values.data());
+    model_.params().SetValue(context_, id, values.data());
     return absl::OkStatus();
   }
 
@@ -168,7 +172,7 @@ class WeightReader {
     }
     if (model_.params().spec(id).name == weight.name() + "_g") return absl::OkStatus();
     ASSIGN_OR_RETURN(const std::vector<float> values, ShardOf(id, *entry));
-    weight.SetEffective(model_.params(), values.data());
+    weight.SetEffective(context_, model_.params(), values.data());
     return absl::OkStatus();
   }
 
@@ -229,6 +233,7 @@ class WeightReader {
   }
 
   const SafetensorsFile& file_;
+  Context& context_;
   Model& model_;
   std::vector<Weight*> factored_;
   std::set<std::string> used_;
@@ -274,18 +279,19 @@ class TensorList {
       if (spec.name != owner->name() + "_g") AddEffective(*owner, spec.shape);
       return;
     }
-    const auto* values = model_.params().value(id).data<float>();
-    Add(spec.name, spec.shape,
-        [this, values, size = SizeOfShape(spec.shape)](const Append& append) {
-          return AppendFloats(append, values, size, dtype_);
-        });
+    Add(spec.name, spec.shape, [this, id, size = SizeOfShape(spec.shape)](const Append& append) {
+      // With its padded rows, which are left out.
+      const std::vector<float> values = ToHost<float>(context_, model_.params().value(id));
+      return AppendFloats(append, values.data(), size, dtype_);
+    });
   }
 
   void AddEffective(const Weight& weight, const std::vector<int64_t>& shape) {
     Add(weight.name(), shape, [this, &weight, shape](const Append& append) {
-      std::vector<float> matrix(static_cast<size_t>(SizeOfShape(shape)));
-      weight.CopyEffective(context_, model_.params(),
-                           {matrix.data(), DType::kF32, {shape[0], shape[1]}});
+      const Buffer memory(context_.device(), SizeOfShape(shape) * SizeOf(DType::kF32));
+      const TensorView effective(memory.data(), DType::kF32, {shape[0], shape[1]});
+      weight.CopyEffective(context_, model_.params(), effective);
+      const std::vector<float> matrix = ToHost<float>(context_, effective);
       return AppendFloats(append, matrix.data(), static_cast<int64_t>(matrix.size()), dtype_);
     });
   }
@@ -315,13 +321,14 @@ absl::StatusOr<ModelConfig> ReadModelFolderConfig(FileSystem& fs, const std::str
 
 namespace {
 
-absl::Status ReadWeights(FileSystem& fs, const std::string& folder, Model& model) {
+absl::Status ReadWeights(FileSystem& fs, const std::string& folder, Context& context,
+                         Model& model) {
   const absl::StatusOr<SafetensorsFile> file =
       SafetensorsFile::Open(fs, JoinPath(folder, kWeightsName));
   // A damaged model is bad input: unlike a damaged checkpoint it has no older one to fall back to.
   if (absl::IsDataLoss(file.status())) return absl::InvalidArgumentError(file.status().message());
   RETURN_IF_ERROR(file.status());
-  return WeightReader(*file, model).Read();
+  return WeightReader(*file, context, model).Read();
 }
 
 }  // namespace
@@ -330,7 +337,7 @@ absl::Status ReadModelFolderWeights(FileSystem& fs, const std::string& folder, C
                                     uint64_t seed, Model& model, const AgreeOnStatus& agree) {
   // What the file need not hold starts fresh: thresholds, u of a spectral norm.
   model.transformer().Initialize(context, seed);
-  absl::Status read = ReadWeights(fs, folder, model);
+  absl::Status read = ReadWeights(fs, folder, context, model);
   if (agree) read = agree(read);
   RETURN_IF_ERROR(read);
   model.transformer().SettleFactors(context);

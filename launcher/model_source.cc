@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "launcher/model_files.h"
+#include "launcher/state_on_host.h"
 #include "launcher/train_config.h"
 #include "launcher/train_state.h"
 #include "parallel/checkpoint.h"
@@ -33,8 +34,10 @@ absl::StatusOr<LoadedModel> LoadCheckpointModel(FileSystem& fs, const std::strin
                    ParseTrainConfig(reader.config_toml(), JoinPath(path, "config.toml"), {}));
   LoadedModel loaded;
   loaded.model = std::make_unique<Model>(config.model);
-  loaded.model->Allocate(compute, false);
-  RETURN_IF_ERROR(reader.Read(ModelState(*loaded.model), true));
+  loaded.model->Allocate(context, compute, false);
+  StateOnHost state(context, ModelState(*loaded.model));
+  RETURN_IF_ERROR(reader.Read(state.tensors(), true));
+  state.Push();
   loaded.model->params().RefreshCompute(context);
   loaded.origin = absl::StrCat(path, " (step ", reader.step(), ")");
   loaded.tokenizer = config.data.tokenizer;
@@ -46,7 +49,7 @@ absl::StatusOr<LoadedModel> LoadFolderModel(FileSystem& fs, const std::string& p
   ASSIGN_OR_RETURN(const ModelConfig config, ReadModelFolderConfig(fs, path));
   LoadedModel loaded;
   loaded.model = std::make_unique<Model>(config);
-  loaded.model->Allocate(compute, false);
+  loaded.model->Allocate(context, compute, false);
   RETURN_IF_ERROR(ReadModelFolderWeights(fs, path, context, 0, *loaded.model));
   loaded.origin = path;
   return loaded;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "launcher/state_on_host.h"
 #include "runtime/base/clock.h"
 
 namespace entrain {
@@ -38,9 +39,12 @@ absl::Status RunCheckpoints::SaveAsAsked(const RunRequests::Seen& asked) {
 }
 
 absl::Status RunCheckpoints::Save() {
-  const CheckpointContents contents = Contents();
   watchdog_->Enter(RunPhase::kSave);
   const auto start = SteadyClock::now();
+  CheckpointContents contents = Contents();
+  StateOnHost state(*context_, std::move(contents.tensors));
+  state.Pull();
+  contents.tensors = state.tensors();
   BackgroundSave save{.info = {.step = contents.step}};
   ASSIGN_OR_RETURN(save.info.path, store_.Save(mesh_.world(), contents, retention_, &save.warning));
   save.seconds = SecondsSince(start);

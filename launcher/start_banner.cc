@@ -56,6 +56,14 @@ std::string World(const BannerFacts& facts) {
                          facts.launcher, facts.backend);
 }
 
+// How GPUs exchange what they hold: one line, where there are any.
+std::string Collectives(const DeviceCollectives& collectives) {
+  std::string text = collectives.backend;
+  if (!collectives.why.empty()) absl::StrAppend(&text, ": ", collectives.why);
+  if (!collectives.settings.empty()) absl::StrAppend(&text, "; ", collectives.settings);
+  return text;
+}
+
 std::string Communication(const BannerFacts& facts) {
   constexpr double kMegabyte = 1e6;
   const ParallelSection& p = facts.config.parallel;
@@ -99,6 +107,9 @@ std::string StartBanner(const BannerFacts& facts) {
   if (facts.mesh.tp > 1) text += Row("shards", Shards(config.model, facts.mesh.tp));
   if (facts.mesh.world() > 1) text += Row("network", Communication(facts));
   text += Row("device", facts.device);
+  if (facts.collectives.over && facts.mesh.world() > 1) {
+    text += Row("collectives", Collectives(facts.collectives));
+  }
   text += Row("threads", facts.threads.text);
   text += Row("precision", absl::StrCat(std::string(kPrecisionNames.Name(config.train.precision)),
                                         config.train.recompute ? ", activations recomputed" : ""));

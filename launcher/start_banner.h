@@ -8,6 +8,7 @@
 #include "launcher/communication_plan.h"
 #include "launcher/thread_plan.h"
 #include "launcher/trainer.h"
+#include "parallel/comm/device_collectives.h"
 
 namespace entrain {
 
@@ -15,6 +16,7 @@ struct BannerFacts {
   const TrainConfig& config;
   const Model& model;
   std::string device;
+  const DeviceCollectives& collectives;
   ThreadPlan threads;
   MeshShape mesh;
   std::string launcher;

@@ -53,7 +53,7 @@ std::string Describe(const StepTimes& times) {
 
 void StepClock::Enter(Section section) {
   const Clock::time_point now = Clock::now();
-  const CollectiveTime collective = OfAllAxes();
+  const CollectiveTime collective = mesh_.collective_time();
   if (section_ != nullptr) {
     const double exposed = collective.exposed_seconds - at_entry_.exposed_seconds;
     const double under_way = collective.under_way_seconds - at_entry_.under_way_seconds;
@@ -73,16 +73,6 @@ void StepClock::Enter(Section section) {
 StepTimes StepClock::Take() {
   Enter(nullptr);
   return std::exchange(times_, StepTimes());
-}
-
-CollectiveTime StepClock::OfAllAxes() const {
-  CollectiveTime sum;
-  for (const Communicator* axis : {&mesh_.world(), &mesh_.dp(), &mesh_.tp()}) {
-    const CollectiveTime time = axis->collective_time();
-    sum.exposed_seconds += time.exposed_seconds;
-    sum.under_way_seconds += time.under_way_seconds;
-  }
-  return sum;
 }
 
 }  // namespace entrain

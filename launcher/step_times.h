@@ -45,7 +45,6 @@ class StepClock {
 
  private:
   using Clock = std::chrono::steady_clock;
-  CollectiveTime OfAllAxes() const;
 
   const Mesh& mesh_;
   StepTimes times_;

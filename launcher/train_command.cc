@@ -14,6 +14,7 @@
 #include "launcher/heartbeat.h"
 #include "launcher/host_name.h"
 #include "launcher/process_group.h"
+#include "launcher/run_device.h"
 #include "launcher/run_lock.h"
 #include "launcher/run_requests.h"
 #include "launcher/same_everywhere.h"
@@ -111,7 +112,7 @@ WatchdogOptions WatchdogOf(FileSystem& fs, const TrainConfig& config, const Mesh
           .startup_minutes = config.run.startup_timeout_minutes,
           .step_minutes = config.run.step_timeout_minutes,
           .save_minutes = config.run.save_timeout_minutes,
-          .last_operation = [&world] { return world.LastOperation(); },
+          .last_operation = [&mesh] { return mesh.LastOperation(); },
           .received_signal = [&requests] { return requests.received_signal(); },
           .lost_rank = [&peers] { return peers.Lost(); },
           .is_told =
@@ -136,7 +137,7 @@ class VerdictOnFailure {
 
 // From the lock to the verdict. Every rank returns the same status.
 absl::Status RunToVerdict(FileSystem& fs, const TrainConfig& config, const TrainOptions& options,
-                          const Mesh& mesh, const PeerProcesses& peers) {
+                          const RunDevice& device, const Mesh& mesh, const PeerProcesses& peers) {
   const std::string& dir = config.run.dir;
   std::optional<RunLock> lock;
   RETURN_IF_ERROR(LockRun(fs, dir, mesh, &lock));
@@ -146,7 +147,7 @@ absl::Status RunToVerdict(FileSystem& fs, const TrainConfig& config, const Train
   std::optional<Heartbeat> heartbeat;
   if (mesh.is_first()) heartbeat.emplace(fs, dir, config.train.steps, watchdog);
 
-  TrainRun run(fs, config, options.run, mesh, {&requests, &watchdog});
+  TrainRun run(fs, config, options.run, device, mesh, {&requests, &watchdog});
   absl::Status status = run.SetUp();
   if (status.ok()) {
     const absl::StatusOr<Verdict> verdict = run.Run();
@@ -166,8 +167,9 @@ absl::Status RunToVerdict(FileSystem& fs, const TrainConfig& config, const Train
   return status;
 }
 
-// Every rank returns the same status. `made`: the mesh, which the caller ends.
-absl::Status TrainInGroup(TrainOptions options, ProcessGroup& group, std::optional<Mesh>* made) {
+// Every rank returns the same status. `device` and, over it, `made`: the mesh; the caller ends both.
+absl::Status TrainInGroup(TrainOptions options, ProcessGroup& group, RunDevice* device,
+                          std::optional<Mesh>* made) {
   FileSystem& fs = FileSystem::Posix();
   const absl::StatusOr<ResumePolicy> resume = ParseResumePolicy(options.resume);
   const absl::StatusOr<TrainConfig> config = LoadTrainConfig(options.config, options.overrides);
@@ -179,8 +181,9 @@ absl::Status TrainInGroup(TrainOptions options, ProcessGroup& group, std::option
                                       "the configuration",
                                       "start all ranks with the same configuration and options"));
   const ParallelSection& p = config->parallel;
-  group.world->SetTimeouts(
-      {.wait_seconds = p.wait_timeout_seconds, .silence_seconds = p.peer_timeout_seconds});
+  const CommTimeouts timeouts{.wait_seconds = p.wait_timeout_seconds,
+                              .silence_seconds = p.peer_timeout_seconds};
+  group.world->SetTimeouts(timeouts);
   options.run.threads = PlanThreads(config->train.threads, group.Cores(), group.launcher.name);
   MeshShape shape;
   if (options.ranks > 0) {
@@ -195,10 +198,15 @@ absl::Status TrainInGroup(TrainOptions options, ProcessGroup& group, std::option
     options.run.backend = group.backend;
   }
   options.run.launched = !group.launcher.name.empty();
-  const Mesh& mesh = made->emplace(std::move(group.world), shape);
-  if (!options.run.dry_run) return RunToVerdict(fs, *config, options, mesh, group.peers);
+  ASSIGN_OR_RETURN(*device, ChooseRunDevice(config->train.device, *group.world,
+                                            {.threads = options.run.threads.threads,
+                                             .local_rank = group.place.local_rank,
+                                             .only_planned = options.run.dry_run,
+                                             .timeouts = timeouts}));
+  const Mesh& mesh = made->emplace(std::move(group.world), shape, device->collectives);
+  if (!options.run.dry_run) return RunToVerdict(fs, *config, options, *device, mesh, group.peers);
   // No trace: no folder, no lock, no verdict.
-  return TrainRun(fs, *config, options.run, mesh, {}).SetUp();
+  return TrainRun(fs, *config, options.run, *device, mesh, {}).SetUp();
 }
 
 absl::Status RunTrain(const TrainOptions& options) {
@@ -225,8 +233,9 @@ absl::Status RunTrain(const TrainOptions& options) {
   }
   // The error is told before MPI ends with the mesh: from then on a rank that leaves with an error has its launcher kill the
   // others, and the one that speaks may be among them.
+  RunDevice device;
   std::optional<Mesh> mesh;
-  absl::Status status = TrainInGroup(options, *group, &mesh);
+  absl::Status status = TrainInGroup(options, *group, &device, &mesh);
   return speaks ? Tell(std::move(status)) : MarkAsTold(std::move(status));
 }
 

@@ -172,7 +172,8 @@ void AddTrainKeys(Keys* keys) {
                       "sequences a rank and micro-step; 0: all of the rank's"))
       .Add(IntegerKey("seed", &T::seed, {}, "of the weights and of the data's order"))
       .Add(EnumKey("precision", &T::precision, kPrecisionNames, "of activations and products"))
-      .Add(EnumKey("device", &T::device, kDeviceChoiceNames, "auto: the CPU in this build"))
+      .Add(EnumKey("device", &T::device, kDeviceChoiceNames,
+                   "auto: a GPU when one is usable, else the CPU"))
       .Add(IntegerKey("threads", &T::threads, {.max = 1024},
                       "0: the cores a rank may use, shared with the ranks of its host"))
       .Add(BooleanKey("recompute", &T::recompute, "recompute a block's activations: less memory"))

@@ -1,6 +1,5 @@
 #include "launcher/train_config_rules.h"
 
-#include "launcher/compute_options.h"
 #include "launcher/train_config_keys.h"
 #include "runtime/base/check.h"
 
@@ -59,12 +58,6 @@ std::optional<RuleViolation> CheckValidation(const TrainConfig& config) {
                    "needs the token files of [data] validation; give them, or set every = 0");
 }
 
-std::optional<RuleViolation> CheckDevice(const TrainConfig& config) {
-  const auto refusal = DeviceRefusal(config.train.device);
-  if (!refusal) return std::nullopt;
-  return Violation(config, "train", "device", *refusal);
-}
-
 // What is cut over tp must divide. Rows divide or not by the number of ranks: see the start of a run.
 std::optional<RuleViolation> CheckTensorParallel(const TrainConfig& config) {
   const ParallelSection& p = config.parallel;
@@ -102,7 +95,7 @@ std::optional<RuleViolation> CheckBackend(const TrainConfig& config) {
 
 std::optional<RuleViolation> FindRuleViolation(const TrainConfig& config) {
   for (const auto check : {CheckRequired, CheckModel, CheckBatches, CheckSchedule, CheckValidation,
-                           CheckDevice, CheckTensorParallel, CheckTimeouts, CheckBackend}) {
+                           CheckTensorParallel, CheckTimeouts, CheckBackend}) {
     if (auto violation = check(config)) return violation;
   }
   return std::nullopt;

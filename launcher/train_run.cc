@@ -7,14 +7,15 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "launcher/compute_options.h"
 #include "launcher/free_memory.h"
 #include "launcher/model_files.h"
 #include "launcher/same_everywhere.h"
 #include "launcher/start_banner.h"
+#include "launcher/state_on_host.h"
 #include "model/step_cost.h"
 #include "runtime/base/clock.h"
 #include "runtime/data/tokenizer.h"
+#include "runtime/device/device_memory.h"
 
 namespace entrain {
 namespace {
@@ -23,11 +24,12 @@ bool Due(int64_t every, int64_t step) { return every > 0 && step % every == 0; }
 
 }  // namespace
 
-TrainRun::TrainRun(FileSystem& fs, TrainConfig config, TrainRunOptions options, const Mesh& mesh,
-                   RunSupervision supervision)
+TrainRun::TrainRun(FileSystem& fs, TrainConfig config, TrainRunOptions options,
+                   const RunDevice& device, const Mesh& mesh, RunSupervision supervision)
     : fs_(fs),
       config_(std::move(config)),
       options_(std::move(options)),
+      device_(device),
       mesh_(mesh),
       checkpoints_(
           fs, config_, mesh,
@@ -43,7 +45,7 @@ absl::Status TrainRun::SetUp() {
   Communicator& world = mesh_.world();
   RETURN_IF_ERROR(world.Agree(OpenAll(), "opening data"));
   RETURN_IF_ERROR(CheckSameData());
-  const MemoryPlan plan = PlanMemory(config_, Shape(), *model_);
+  const MemoryPlan plan = PlanMemory(config_, Shape(), device_.context->device(), *model_);
   RETURN_IF_ERROR(FindResume());
   if (options_.dry_run) {
     if (const auto& resumed = checkpoints_.last()) {
@@ -55,19 +57,18 @@ absl::Status TrainRun::SetUp() {
   }
   RETURN_IF_ERROR(world.Agree(CheckMemory(plan), "taking memory"));
   RETURN_IF_ERROR(world.Agree(LoadValues(), "loading values"));
-  checkpoints_.Attach(*context_, *model_, *trainer_, *supervision_.watchdog);
+  checkpoints_.Attach(*device_.context, *model_, *trainer_, *supervision_.watchdog);
   PrintBanner(plan);
   return world.Agree(OpenOutput(), "opening the run's files");
 }
 
 absl::Status TrainRun::OpenAll() {
-  ASSIGN_OR_RETURN(context_, MakeContext(config_.train.device, options_.threads.threads));
   RETURN_IF_ERROR(OpenData());
   const bool sequence_parallel = config_.parallel.sequence_parallel;
   model_ = std::make_unique<Model>(
       config_.model, options_.planned
                          ? TensorParallel::Planned(options_.planned->tp, sequence_parallel)
-                         : TensorParallel(mesh_.tp(), sequence_parallel));
+                         : TensorParallel(mesh_.device_tp(), sequence_parallel));
   return absl::OkStatus();
 }
 
@@ -130,33 +131,41 @@ absl::Status TrainRun::CheckSameData() {
                              "give all hosts the same token files");
 }
 
+int64_t TrainRun::FreeMemory() const {
+  return device_.context->device() == DeviceKind::kCpu ? AvailableMemory()
+                                                       : MemoryOf(*device_.context).free;
+}
+
 absl::Status TrainRun::CheckMemory(const MemoryPlan& plan) const {
-  const int64_t available = AvailableMemory();
-  if (available < 0 || plan.total() <= available) return absl::OkStatus();
+  const int64_t available = FreeMemory();
+  const bool gpu = device_.context->device() != DeviceKind::kCpu;
+  if (available < 0 || plan.on_device(device_.context->device()) <= available)
+    return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrFormat(
-      "this run needs about %.2f GB and %.2f GB are free (parameters %.2f, optimizer %.2f, "
+      "this run needs about %.2f GB%s and %.2f GB are free (parameters %.2f, optimizer %.2f, "
       "activations %.2f%s); lower train.micro_batch = %d, set train.recompute = true, %sor take a "
       "smaller "
       "model",
-      plan.total() / 1e9, available / 1e9, plan.parameters / 1e9, plan.optimizer / 1e9,
-      plan.activations / 1e9,
-      plan.snapshot > 0 ? absl::StrFormat(", copy for background saves %.2f", plan.snapshot / 1e9)
-                        : "",
+      plan.on_device(device_.context->device()) / 1e9, gpu ? " of GPU memory" : "", available / 1e9,
+      plan.parameters / 1e9, plan.optimizer / 1e9, plan.activations / 1e9,
+      plan.snapshot > 0 && !gpu
+          ? absl::StrFormat(", copy for background saves %.2f", plan.snapshot / 1e9)
+          : "",
       config_.micro_batch(mesh_.dp().size()),
-      plan.snapshot > 0 ? "set checkpoint.background = false, " : ""));
+      plan.snapshot > 0 && !gpu ? "set checkpoint.background = false, " : ""));
 }
 
 absl::Status TrainRun::LoadValues() {
-  AllocateForTraining(config_, mesh_, *model_);
-  trainer_ = std::make_unique<Trainer>(config_, *context_, mesh_, *model_, *train_data_);
+  AllocateForTraining(config_, *device_.context, mesh_, *model_);
+  trainer_ = std::make_unique<Trainer>(config_, *device_.context, mesh_, *model_, *train_data_);
   if (const auto& resumed = checkpoints_.last()) {
     RETURN_IF_ERROR(Restore(resumed->path));
   } else if (!config_.init_from.empty()) {
     RETURN_IF_ERROR(ReadModelFolderWeights(
-        fs_, config_.init_from, *context_, config_.train.seed, *model_,
+        fs_, config_.init_from, *device_.context, config_.train.seed, *model_,
         [&](const absl::Status& mine) { return mesh_.world().Agree(mine, "reading weights"); }));
   } else {
-    model_->transformer().Initialize(*context_, config_.train.seed);
+    model_->transformer().Initialize(*device_.context, config_.train.seed);
   }
   trainer_->Start();
   return absl::OkStatus();
@@ -175,7 +184,9 @@ absl::StatusOr<TrainRun::Resumed> TrainRun::OpenCheckpoint(const std::string& pa
 
 absl::Status TrainRun::Restore(const std::string& path) {
   ASSIGN_OR_RETURN(Resumed resumed, OpenCheckpoint(path));
-  RETURN_IF_ERROR(resumed.reader.Read(FullState(*model_, trainer_->optimizer())));
+  StateOnHost state(*device_.context, FullState(*model_, trainer_->optimizer()));
+  RETURN_IF_ERROR(resumed.reader.Read(state.tensors()));
+  state.Push();
   trainer_->counters() = std::move(resumed.counters);
   if (!mesh_.is_first()) return absl::OkStatus();
   return SupersedeAfter(fs_, checkpoints_.store(), trainer_->counters().step, &notices_);
@@ -185,14 +196,15 @@ void TrainRun::PrintBanner(const MemoryPlan& plan) const {
   const std::string text =
       StartBanner({.config = config_,
                    .model = *model_,
-                   .device = context_->Description(),
+                   .device = device_.description,
+                   .collectives = device_.collectives,
                    .threads = options_.threads,
                    .mesh = Shape(),
                    .launcher = options_.launcher,
                    .backend = options_.backend,
                    .memory = plan,
                    .communication = PlanCommunication(config_, Shape(), *model_),
-                   .available_memory = AvailableMemory(),
+                   .available_memory = FreeMemory(),
                    .train_data = *train_data_,
                    .validation_data = validation_data_ ? &*validation_data_ : nullptr,
                    .resumed_from = checkpoints_.last() ? checkpoints_.last()->path : "",

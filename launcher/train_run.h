@@ -12,6 +12,7 @@
 #include "launcher/progress.h"
 #include "launcher/resume.h"
 #include "launcher/run_checkpoints.h"
+#include "launcher/run_device.h"
 #include "launcher/run_requests.h"
 #include "launcher/thread_plan.h"
 #include "launcher/train_config.h"
@@ -43,8 +44,8 @@ class TrainRun {
  public:
   // `mesh` and those who supervise it must outlive the run. Every rank makes one; all return the same status from SetUp and
   // Run.
-  TrainRun(FileSystem& fs, TrainConfig config, TrainRunOptions options, const Mesh& mesh,
-           RunSupervision supervision);
+  TrainRun(FileSystem& fs, TrainConfig config, TrainRunOptions options, const RunDevice& device,
+           const Mesh& mesh, RunSupervision supervision);
 
   // Everything up to the first step: data, memory, model, values. Prints the banner. FailedPrecondition and the like are the
   // user's to mend.
@@ -59,6 +60,8 @@ class TrainRun {
   absl::Status FindResume();
   absl::Status OpenOutput();
   absl::Status CheckMemory(const MemoryPlan& plan) const;
+  // Of the device that it computes on; -1 when unknown.
+  int64_t FreeMemory() const;
   absl::Status LoadValues();
   struct Resumed {
     CheckpointReader reader;
@@ -87,7 +90,7 @@ class TrainRun {
   TrainConfig config_;
   TrainRunOptions options_;
   const Mesh& mesh_;
-  std::unique_ptr<Context> context_;
+  const RunDevice& device_;
   std::optional<TokenDataset> train_data_;
   std::optional<TokenDataset> validation_data_;
   std::unique_ptr<Model> model_;

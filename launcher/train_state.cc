@@ -43,18 +43,20 @@ namespace {
 constexpr char kFirstMoment[] = "optimizer.first_moment.";
 constexpr char kSecondMoment[] = "optimizer.second_moment.";
 
-StateTensor BoxOf(std::string name, const ShardSpec& shard, const TensorBox& box, float* data) {
+StateTensor BoxOf(std::string name, const ShardSpec& shard, const TensorBox& box, float* data,
+                  DeviceKind device) {
   return {.name = std::move(name),
           .global_shape = shard.shape,
           .view = shard.view,
           .box = box,
-          .data = data};
+          .data = data,
+          .device = device};
 }
 
 StateTensor ValueOf(const ParamSet& params, ParamId id, const OwnedPart& part) {
   const bool any = part.box.elements() > 0;
   return BoxOf(params.spec(id).name, params.spec(id).shard, part.box,
-               any ? params.HeldValue(id, part.flat).data<float>() : nullptr);
+               any ? params.HeldValue(id, part.flat).data<float>() : nullptr, params.device());
 }
 
 // Of one parameter: what lies in `range` of the flat buffers.
@@ -65,8 +67,9 @@ void AddMoments(const ParamSet& params, const AdamWOptimizer& optimizer, ParamId
   const bool any = part.box.elements() > 0;
   auto* first = any ? optimizer.first_moment(part.flat).data<float>() : nullptr;
   auto* second = any ? optimizer.second_moment(part.flat).data<float>() : nullptr;
-  tensors->push_back(BoxOf(kFirstMoment + spec.name, spec.shard, part.box, first));
-  tensors->push_back(BoxOf(kSecondMoment + spec.name, spec.shard, part.box, second));
+  tensors->push_back(BoxOf(kFirstMoment + spec.name, spec.shard, part.box, first, params.device()));
+  tensors->push_back(
+      BoxOf(kSecondMoment + spec.name, spec.shard, part.box, second, params.device()));
 }
 
 // What every tp rank holds is written by the first of them.
@@ -82,7 +85,7 @@ std::vector<StateTensor> ModelState(Model& model) {
     tensors.push_back(ValueOf(params, {i}, PartOf(params, {i}, params.Held({i}))));
   }
   for (const Model::State& state : model.ExtraState()) {
-    tensors.push_back(BoxOf(state.name, state.shard, state.shard.box, state.data));
+    tensors.push_back(BoxOf(state.name, state.shard, state.shard.box, state.data, state.device));
   }
   return tensors;
 }
@@ -112,7 +115,7 @@ std::vector<StateTensor> StateToWrite(Model& model, const AdamWOptimizer& optimi
   if (mesh.dp().rank() != 0) return tensors;
   for (const Model::State& state : model.ExtraState()) {
     if (!IsWrittenBy(tp_rank, state.shard)) continue;
-    tensors.push_back(BoxOf(state.name, state.shard, state.shard.box, state.data));
+    tensors.push_back(BoxOf(state.name, state.shard, state.shard.box, state.data, state.device));
   }
   return tensors;
 }

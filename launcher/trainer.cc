@@ -14,17 +14,18 @@ namespace {
 // Code, shared libraries, the matrix products' work space: measured (tests/bench/RESULTS.md).
 constexpr int64_t kProgramBytes = int64_t{32} << 20;
 
-ActivationLayout TrainingLayout(const TrainConfig& config, int dp) {
+ActivationLayout TrainingLayout(const TrainConfig& config, int dp, DeviceKind device) {
   return {.batch = config.micro_batch(dp),
           .positions = config.model.context,
           .compute = config.compute_dtype(),
           .training = true,
-          .recompute = config.train.recompute};
+          .recompute = config.train.recompute,
+          .logits_rows = Head::ChunkRows(device)};
 }
 
-int64_t ActivationBytes(const TrainConfig& config, int dp, const Model& model) {
+int64_t ActivationBytes(const TrainConfig& config, int dp, DeviceKind device, const Model& model) {
   Arena measure;
-  model.transformer().AllocateActivations(measure, TrainingLayout(config, dp));
+  model.transformer().AllocateActivations(measure, TrainingLayout(config, dp, device));
   return measure.peak_bytes();
 }
 
@@ -77,18 +78,20 @@ int64_t ParameterBytes(const TrainConfig& config, const MeshShape& mesh, const P
 
 }  // namespace
 
-void AllocateForTraining(const TrainConfig& config, const Mesh& mesh, Model& model) {
+void AllocateForTraining(const TrainConfig& config, Context& context, const Mesh& mesh,
+                         Model& model) {
   const Communicator& dp = mesh.dp();
   const std::vector<ElementRange> ranges = UpdatedRanges(config, dp.size(), model.params());
-  model.Allocate(config.compute_dtype(), true, ranges[static_cast<size_t>(dp.rank())]);
+  model.Allocate(context, config.compute_dtype(), true, ranges[static_cast<size_t>(dp.rank())]);
 }
 
-MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, Model& model) {
+MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, DeviceKind device,
+                      Model& model) {
   return {.parameters = ParameterBytes(config, mesh, model.params()),
           .optimizer = AdamWOptimizer::BytesNeeded(model.params(), mesh.dp,
                                                    static_cast<int>(config.parallel.zero)),
           .factors = model.FactorBytes(config.compute_dtype()),
-          .activations = ActivationBytes(config, mesh.dp, model),
+          .activations = ActivationBytes(config, mesh.dp, device, model),
           .wire = GradientBuckets::BytesNeeded(model.params(), mesh.dp, WireOf(config.parallel)),
           .snapshot = config.checkpoint.background ? MostBytesToWrite(model, mesh.dp) : 0,
           .program = kProgramBytes};
@@ -101,10 +104,10 @@ Trainer::Trainer(const TrainConfig& config, Context& context, const Mesh& mesh, 
       mesh_(mesh),
       model_(model),
       data_(data),
-      optimizer_(model.params(), Hyperparameters(config.optimizer), mesh.dp(),
+      optimizer_(model.params(), Hyperparameters(config.optimizer), mesh.device_dp(),
                  static_cast<int>(config.parallel.zero)),
-      buckets_(model.params(), mesh.dp(), BucketOptions(config.parallel, optimizer_)),
-      arena_(ActivationBytes(config, mesh.dp().size(), model)),
+      buckets_(model.params(), mesh.device_dp(), BucketOptions(config.parallel, optimizer_)),
+      arena_(context, ActivationBytes(config, mesh.dp().size(), context.device(), model)),
       clock_(mesh) {
   counters_.seed = config.train.seed;
   counters_.global_batch = config.train.global_batch;
@@ -143,8 +146,8 @@ absl::Status Trainer::ReadBatches() {
 
 StepReport Trainer::Step() {
   Arena::Scope scope(arena_);
-  Activations activations =
-      model_.transformer().AllocateActivations(arena_, TrainingLayout(config_, mesh_.dp().size()));
+  Activations activations = model_.transformer().AllocateActivations(
+      arena_, TrainingLayout(config_, mesh_.dp().size(), context_.device()));
   StepReport report;
   Accumulate(activations, report);
   clock_.Enter(&StepTimes::backward);
@@ -177,7 +180,8 @@ void Trainer::MicroStep(int64_t index, Activations& activations, StepReport& rep
   clock_.Enter(&StepTimes::forward);
   const bool accumulate = index > 0;
   const bool last = index + 1 == static_cast<int64_t>(batches_.size());
-  const Transformer::Tokens tokens = TokensOf(batches_[static_cast<size_t>(index)]);
+  const Transformer::Tokens tokens =
+      PutTokens(context_, model_, batches_[static_cast<size_t>(index)], activations);
   const double share = 1.0 / static_cast<double>(batches_.size() * mesh_.dp().size());
   Transformer& transformer = model_.transformer();
   transformer.RunBlocks(context_, tokens.inputs, activations);
@@ -218,6 +222,9 @@ void Trainer::LayerComplete(int64_t layer) {
 // What is left, before and behind the layers, and the rest of what is under way.
 void Trainer::SumGradients() {
   const int64_t layers = model_.config().layers;
+  if (const EntropyRegularizer* regularizer = model_.regularizer()) {
+    regularizer->WriteGradients(context_, model_.params());
+  }
   buckets_.SumPartial(model_.tp(), {0, model_.transformer().FlatRange(0).first});
   buckets_.SumPartial(model_.tp(), {model_.transformer().FlatRange(layers - 1).second,
                                     model_.params().flat_size()});
@@ -271,10 +278,7 @@ void Trainer::GatherReport(StepReport& report) {
   const EntropyRegularizer* regularizer = model_.regularizer();
   if (regularizer == nullptr) return;
   const int64_t layers = model_.config().layers;
-  report.threshold = GatherHeads(
-      TableOf(layers, HeadsHere(),
-              [&](int64_t l, int64_t h) { return regularizer->Threshold(model_.params(), l, h); }),
-      mesh_.tp());
+  report.threshold = GatherHeads(regularizer->Thresholds(context_, model_.params()), mesh_.tp());
   report.gate = GatherHeads(
       TableOf(layers, HeadsHere(), [&](int64_t l, int64_t h) { return regularizer->Gate(l, h); }),
       mesh_.tp());

@@ -32,12 +32,18 @@ struct MemoryPlan {
   int64_t total() const {
     return parameters + optimizer + factors + activations + wire + snapshot + program;
   }
+  // What of it lies in the memory of the device that computes; on a GPU the rest is the host's.
+  int64_t on_device(DeviceKind device) const {
+    return device == DeviceKind::kCpu ? total() : total() - snapshot - program;
+  }
 };
 // Of one rank of the mesh; the model is that rank's part.
-MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, Model& model);
+MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, DeviceKind device,
+                      Model& model);
 
 // Takes memory for the model of this rank. Of fp32 values of which there are bf16 copies, those that it updates are enough.
-void AllocateForTraining(const TrainConfig& config, const Mesh& mesh, Model& model);
+void AllocateForTraining(const TrainConfig& config, Context& context, const Mesh& mesh,
+                         Model& model);
 
 struct StepReport {
   double loss = 0.0;     // mean over the global batch, nats

@@ -1,11 +1,11 @@
 #include "model/attention_layer.h"
 
-#include <cstring>
 #include <vector>
 
 #include "model/init.h"
 #include "runtime/kernels/attention.h"
 #include "runtime/kernels/rotary.h"
+#include "runtime/tensor/tensor_copy.h"
 
 namespace entrain {
 namespace {
@@ -112,10 +112,9 @@ void AttentionLayer::Decode(Context& context, const ParamSet& params, const Tens
     Rotary(context, {.qkv = saved.qkv, .rotary_dims = rotary_dims_, .first_position = length - 1});
   }
   const TensorView rows = saved.qkv.Reshape({3, width_});
-  const auto row_bytes = static_cast<size_t>(width_ * SizeOf(saved.qkv.dtype()));
   auto put = [&](const TensorView& to, int64_t part) {
     const TensorView positions = to.Reshape({to.dim(0), width_});
-    std::memcpy(positions.Rows(length - 1, 1).raw(), rows.Rows(part, 1).raw(), row_bytes);
+    CopyTensor(context, rows.Rows(part, 1), positions.Rows(length - 1, 1));
   };
   put(cache.keys, 1);
   put(cache.values, 2);

@@ -1,9 +1,8 @@
 #include "model/decoder.h"
 
-#include <algorithm>
-#include <cstring>
-
 #include "runtime/base/check.h"
+#include "runtime/device/device_memory.h"
+#include "runtime/kernels/cast.h"
 
 namespace entrain {
 namespace {
@@ -24,15 +23,12 @@ int64_t PrefillBytes(const Model& model) {
 }
 
 // Keys (part 1) or values (part 2) of qkv [1, T, 3, H, D] into the first T positions of a cache [capacity, H, D].
-void CopyPart(const TensorView& qkv, int64_t part, const TensorView& cache) {
+void CopyPart(Context& context, const TensorView& qkv, int64_t part, const TensorView& cache) {
   const int64_t positions = qkv.dim(1);
   const int64_t width = qkv.dim(3) * qkv.dim(4);
-  const TensorView from = qkv.Reshape({positions * 3, width});
-  const TensorView to = cache.Reshape({cache.dim(0), width});
-  for (int64_t i = 0; i < positions; ++i) {
-    std::memcpy(to.Rows(i, 1).raw(), from.Rows(3 * i + part, 1).raw(),
-                static_cast<size_t>(width * SizeOf(qkv.dtype())));
-  }
+  const TensorView first = qkv.Reshape({positions * 3, width}).Rows(part, 1);
+  Cast(context, {first.raw(), qkv.dtype(), {positions, width}, 3 * width},
+       cache.Reshape({cache.dim(0), width}).Rows(0, positions));
 }
 
 }  // namespace
@@ -40,8 +36,8 @@ void CopyPart(const TensorView& qkv, int64_t part, const TensorView& cache) {
 Decoder::Decoder(Context& context, Model& model)
     : context_(context),
       model_(model),
-      cache_memory_(CacheBytes(model)),
-      arena_(PrefillBytes(model)),
+      cache_memory_(context, CacheBytes(model)),
+      arena_(context, PrefillBytes(model)),
       logits_(static_cast<size_t>(model.config().vocab)) {
   const ModelConfig& config = model.config();
   model.transformer().BeginStep(context, false);
@@ -61,10 +57,10 @@ void Decoder::Prefill(std::span<const int32_t> tokens) {
   Arena::Scope scope(arena_);
   const Transformer& transformer = model_.transformer();
   Activations a = transformer.AllocateActivations(arena_, LayoutFor(model_, count));
-  std::vector<int32_t> inputs(tokens.begin(), tokens.end());
-  transformer.RunBlocks(context_, {inputs.data(), DType::kI32, {1, count}}, a, [&](int64_t l) {
-    CopyPart(a.SavedOf(l).attention.qkv, 1, caches_[static_cast<size_t>(l)].keys);
-    CopyPart(a.SavedOf(l).attention.qkv, 2, caches_[static_cast<size_t>(l)].values);
+  const TensorView inputs = transformer.PutTokens(context_, tokens.data(), nullptr, a).inputs;
+  transformer.RunBlocks(context_, inputs, a, [&](int64_t l) {
+    CopyPart(context_, a.SavedOf(l).attention.qkv, 1, caches_[static_cast<size_t>(l)].keys);
+    CopyPart(context_, a.SavedOf(l).attention.qkv, 2, caches_[static_cast<size_t>(l)].values);
   });
   length_ = count;
   KeepLogits(a.StreamInto(model_.config().layers).Rows(count - 1, 1), a.head);
@@ -77,8 +73,9 @@ void Decoder::Append(int32_t token) {
   const Transformer& transformer = model_.transformer();
   Activations a = transformer.AllocateActivations(arena_, LayoutFor(model_, 1));
   ++length_;
-  transformer.embedding().Forward(context_, model_.params(), {&token, DType::kI32, {1, 1}},
-                                  a.StreamInto(0), a.sums, length_ - 1);
+  const TensorView inputs = transformer.PutTokens(context_, &token, nullptr, a).inputs;
+  transformer.embedding().Forward(context_, model_.params(), inputs, a.StreamInto(0), a.sums,
+                                  length_ - 1);
   for (int64_t l = 0; l < config.layers; ++l) {
     transformer.blocks()[static_cast<size_t>(l)].Decode(
         context_, model_.params(), a.StreamInto(l), a.StreamInto(l + 1),
@@ -96,7 +93,8 @@ void Decoder::KeepLogits(const TensorView& last_stream, Head::Saved& saved) {
   if (row.norm.rstd) row.norm.rstd = {row.norm.rstd.raw(), DType::kF32, {1}};
   const TensorView logits =
       model_.transformer().head().Logits(context_, model_.params(), last_stream, row);
-  std::copy_n(logits.data<float>(), logits_.size(), logits_.begin());
+  const auto bytes = static_cast<int64_t>(logits_.size() * sizeof(float));
+  CopyToHost(context_, logits.raw(), logits_.data(), bytes);
 }
 
 }  // namespace entrain

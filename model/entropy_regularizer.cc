@@ -1,9 +1,11 @@
 #include "model/entropy_regularizer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
 #include "runtime/base/check.h"
+#include "runtime/tensor/tensor_copy.h"
 
 namespace entrain {
 namespace {
@@ -38,6 +40,7 @@ EntropyRegularizer::EntropyRegularizer(const ModelConfig& model, ParamSet& param
                                                            : row_max_.back()),
       gate_sum_(Index(layers_, 0)),
       heads_state_(Index(layers_, 0)),
+      threshold_gradient_(Index(layers_, 0)),
       previous_entropy_(Index(layers_, 0)) {
   for (int64_t l = 0; l < layers_; ++l) {
     thresholds_.push_back(
@@ -45,6 +48,10 @@ EntropyRegularizer::EntropyRegularizer(const ModelConfig& model, ParamSet& param
                     .scale = static_cast<float>(config_.threshold_init),
                     .shard = ShardSpec::Cut({model.heads}, 0, tp.place())}));
   }
+}
+
+void EntropyRegularizer::Allocate(Arena& arena) {
+  head_gradients_ = arena.Allocate("entropy gradients of heads", DType::kF32, {layers_, heads_});
 }
 
 double EntropyRegularizer::StrengthAt(int64_t step) const {
@@ -60,6 +67,7 @@ void EntropyRegularizer::BeginStep(int64_t step, int64_t parts) {
   micro_steps_ = 0;
   penalty_sum_ = 0.0;
   gate_sum_.assign(gate_sum_.size(), 0.0);
+  threshold_gradient_.assign(threshold_gradient_.size(), 0.0F);
 }
 
 EntropyRegularizer::HeadState EntropyRegularizer::JudgeHead(double mean_entropy,
@@ -72,20 +80,23 @@ void EntropyRegularizer::Measure(Context& context, const ParamSet& params,
                                  const TensorView& entropy, const EntropyStatistics& statistics) {
   ++micro_steps_;
   if (config_.granularity == Granularity::kHead) {
-    MeasureHeads(params, statistics);
+    MeasureHeads(context, params, statistics);
+    PutHeadGradients(context, entropy.dim(1) * entropy.dim(3));
   } else {
     MeasureRows(context, params, entropy);
   }
 }
 
-void EntropyRegularizer::MeasureHeads(const ParamSet& params, const EntropyStatistics& statistics) {
+void EntropyRegularizer::MeasureHeads(Context& context, const ParamSet& params,
+                                      const EntropyStatistics& statistics) {
+  const HeadTable thresholds = Thresholds(context, params);
   const bool previous = config_.statistics == Statistics::kPreviousStep;
   double sum = 0.0;
   for (int64_t l = 0; l < layers_; ++l) {
     for (int64_t h = 0; h < heads_; ++h) {
       const size_t i = Index(l, h);
       const double mean = previous ? previous_entropy_[i] : statistics.Mean(l, h);
-      HeadState state = JudgeHead(mean, Threshold(params, l, h));
+      HeadState state = JudgeHead(mean, thresholds[static_cast<size_t>(l)][static_cast<size_t>(h)]);
       // The first step has no previous one: the gate stays shut.
       if (previous && !has_previous_) state = {};
       heads_state_[i] = state;
@@ -127,37 +138,63 @@ std::vector<HeadPenalty> EntropyRegularizer::PenalizeRows(Context& context, cons
   return sums;
 }
 
+double EntropyRegularizer::GradientScale(int64_t rows) const {
+  return 2.0 * strength_ / static_cast<double>(all_heads_ * rows * parts_);
+}
+
 TensorView EntropyRegularizer::RowGradient(Context& context, const ParamSet& params, int64_t layer,
                                            const TensorView& entropy, const TensorView& buffer) {
-  const int64_t rows = entropy.dim(0) * entropy.dim(2) * parts_;
-  const double scale = 2.0 * strength_ / static_cast<double>(all_heads_ * rows);
-  std::vector<HeadPenalty> sums(static_cast<size_t>(heads_));
-  if (config_.granularity == Granularity::kQuery) {
-    if (scale != 0.0) sums = PenalizeRows(context, params, layer, entropy, buffer, scale);
-  } else {
-    const auto head_rows = static_cast<double>(entropy.dim(0) * entropy.dim(2));
-    std::vector<double> values(static_cast<size_t>(heads_));
-    for (int64_t h = 0; h < heads_; ++h) {
-      const HeadState& state = heads_state_[Index(layer, h)];
-      const double g = scale * state.delta * state.gate;
-      values[static_cast<size_t>(h)] = g;
-      sums[static_cast<size_t>(h)].open_rows = state.gate;
-      sums[static_cast<size_t>(h)].threshold_gradient = -head_max_ * g * head_rows;
-    }
-    if (scale != 0.0) FillHeads(context, values.data(), buffer);
-  }
+  const int64_t rows = entropy.dim(0) * entropy.dim(2);
+  const double scale = GradientScale(rows);
+  if (scale == 0.0) return {};
+  if (config_.granularity == Granularity::kHead) return HeadGradient(layer, rows);
+  const std::vector<HeadPenalty> sums =
+      PenalizeRows(context, params, layer, entropy, buffer, scale);
   double open = 0.0;
   for (int64_t h = 0; h < heads_; ++h) {
     open += sums[static_cast<size_t>(h)].open_rows;
-    AddThresholdGradient(params, layer, h, sums[static_cast<size_t>(h)].threshold_gradient);
+    AddThresholdGradient(layer, h, sums[static_cast<size_t>(h)].threshold_gradient);
   }
-  return scale != 0.0 && open > 0.0 ? buffer : TensorView();
+  return open > 0.0 ? buffer : TensorView();
 }
 
-void EntropyRegularizer::AddThresholdGradient(const ParamSet& params, int64_t layer, int64_t head,
-                                              double gradient) const {
-  float& sum = params.gradient(thresholds_[static_cast<size_t>(layer)]).data<float>()[head];
-  sum = static_cast<float>((micro_steps_ > 1 ? sum : 0.0F) + gradient);
+void EntropyRegularizer::PutHeadGradients(Context& context, int64_t rows) {
+  std::vector<float> gradients;
+  for (const HeadState& state : heads_state_) {
+    gradients.push_back(static_cast<float>(GradientScale(rows) * state.delta * state.gate));
+  }
+  FromHost(context, gradients.data(), head_gradients_);
+}
+
+TensorView EntropyRegularizer::HeadGradient(int64_t layer, int64_t rows) {
+  bool open = false;
+  for (int64_t h = 0; h < heads_; ++h) {
+    const HeadState& state = heads_state_[Index(layer, h)];
+    open = open || state.gate > 0.0;
+    const double gradient = GradientScale(rows) * state.delta * state.gate;
+    AddThresholdGradient(layer, h, -head_max_ * gradient * static_cast<double>(rows));
+  }
+  return open ? head_gradients_.Rows(layer, 1).Reshape({heads_}) : TensorView();
+}
+
+void EntropyRegularizer::AddThresholdGradient(int64_t layer, int64_t head, double gradient) {
+  float& sum = threshold_gradient_[Index(layer, head)];
+  sum = static_cast<float>(sum + gradient);
+}
+
+ElementRange EntropyRegularizer::FlatRange(const ParamSet& params) const {
+  return {params.offset(thresholds_.front()), params.FlatRange(thresholds_.back()).end};
+}
+
+void EntropyRegularizer::WriteGradients(Context& context, const ParamSet& params) const {
+  const ElementRange flat = FlatRange(params);
+  std::vector<float> padded(static_cast<size_t>(flat.size()));
+  for (int64_t l = 0; l < layers_; ++l) {
+    const int64_t begin = params.offset(thresholds_[static_cast<size_t>(l)]) - flat.begin;
+    std::copy_n(&threshold_gradient_[Index(l, 0)], heads_, &padded[static_cast<size_t>(begin)]);
+  }
+  FromHost(context, padded.data(),
+           {params.flat_gradient().data<float>() + flat.begin, DType::kF32, {flat.size()}});
 }
 
 void EntropyRegularizer::EndStep(const EntropyStatistics& statistics) {
@@ -185,8 +222,18 @@ double EntropyRegularizer::Gate(int64_t layer, int64_t head) const {
   return gate_sum_[Index(layer, head)] / static_cast<double>(micro_steps_ > 0 ? micro_steps_ : 1);
 }
 
-float EntropyRegularizer::Threshold(const ParamSet& params, int64_t layer, int64_t head) const {
-  return params.value(thresholds_[static_cast<size_t>(layer)]).data<float>()[head];
+HeadTable EntropyRegularizer::Thresholds(Context& context, const ParamSet& params) const {
+  const ElementRange flat = FlatRange(params);
+  const ElementRange held = params.InWholeValues(flat);
+  CHECK_EQ(held.size(), flat.size());
+  const std::vector<float> padded = ToHost<float>(
+      context, {params.whole_values().data<float>() + held.begin, DType::kF32, {held.size()}});
+  HeadTable table;
+  for (const ParamId id : thresholds_) {
+    const auto begin = padded.begin() + (params.offset(id) - flat.begin);
+    table.emplace_back(begin, begin + heads_);
+  }
+  return table;
 }
 
 void EntropyRegularizer::BeginEvaluation() {
@@ -205,15 +252,17 @@ void EntropyRegularizer::AddEvaluation(Context& context, const ParamSet& params,
   evaluation_rows_ += static_cast<double>(all_heads_ * entropy.dim(1) * entropy.dim(3));
 }
 
-double EntropyRegularizer::EvaluationPenalty(const ParamSet& params,
+double EntropyRegularizer::EvaluationPenalty(Context& context, const ParamSet& params,
                                              const EntropyStatistics& statistics) const {
   if (config_.granularity == Granularity::kQuery) {
     return evaluation_rows_ > 0.0 ? evaluation_sum_ / evaluation_rows_ : 0.0;
   }
+  const HeadTable thresholds = Thresholds(context, params);
   double sum = 0.0;
   for (int64_t l = 0; l < layers_; ++l) {
     for (int64_t h = 0; h < heads_; ++h) {
-      const HeadState state = JudgeHead(statistics.Mean(l, h), Threshold(params, l, h));
+      const HeadState state = JudgeHead(statistics.Mean(l, h),
+                                        thresholds[static_cast<size_t>(l)][static_cast<size_t>(h)]);
       sum += state.delta * state.delta * state.gate;
     }
   }

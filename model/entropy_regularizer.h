@@ -18,6 +18,7 @@
 #include "parallel/param_set.h"
 #include "parallel/tensor_parallel.h"
 #include "runtime/kernels/entropy_penalty.h"
+#include "runtime/tensor/arena.h"
 
 namespace entrain {
 
@@ -32,14 +33,20 @@ class EntropyRegularizer {
   // A training step, whose rows come in `parts` equal parts: the micro-steps of every dp rank. Gradients of rows and
   // thresholds are this part's share: summed over parts, each is there exactly once.
   void BeginStep(int64_t step, int64_t parts);
+  // Memory for what the backward reads; once, before the first step.
+  void Allocate(Arena& arena);
+
   // One micro-step, between forward and backward: entropy f32 [L, B, H, T] and its statistics (over every sequence of the
   // micro-step, also those of other ranks). Sets the gates and δ that RowGradient uses.
   void Measure(Context& context, const ParamSet& params, const TensorView& entropy,
                const EntropyStatistics& statistics);
-  // ∂(λ·L_entropy of the step)/∂H for layer's rows into buffer f32 [B, H, T]; an empty view when it is zero throughout. The
-  // thresholds' gradients are written (added to on later micro-steps) on the way. Call once a layer and micro-step.
+  // ∂(λ·L_entropy of the step)/∂H for layer's rows: f32 [B, H, T] in `buffer`, or f32 [H] where all rows of a head have the
+  // same; an empty view when it is zero throughout. The thresholds' gradients are summed on the way. Call once a layer and
+  // micro-step.
   TensorView RowGradient(Context& context, const ParamSet& params, int64_t layer,
                          const TensorView& entropy, const TensorView& buffer);
+  // Puts the thresholds' gradients, of the micro-steps since BeginStep, into the parameters'.
+  void WriteGradients(Context& context, const ParamSet& params) const;
   // End of the step: `statistics` of the complete batch become the previous step's (statistics = previous_step).
   void EndStep(const EntropyStatistics& statistics);
 
@@ -53,13 +60,15 @@ class EntropyRegularizer {
   double strength() const { return strength_; }
   // Share of the step's rows (query) or micro-steps (head) with an open gate.
   double Gate(int64_t layer, int64_t head) const;
-  float Threshold(const ParamSet& params, int64_t layer, int64_t head) const;
+  // θ of the heads here as they are now, [L][H].
+  HeadTable Thresholds(Context& context, const ParamSet& params) const;
   int64_t heads() const { return heads_; }
 
   // Penalty without a gradient over a whole evaluation set: add batches, then ask.
   void BeginEvaluation();
   void AddEvaluation(Context& context, const ParamSet& params, const TensorView& entropy);
-  double EvaluationPenalty(const ParamSet& params, const EntropyStatistics& statistics) const;
+  double EvaluationPenalty(Context& context, const ParamSet& params,
+                           const EntropyStatistics& statistics) const;
   // Penalty and number of rows so far, and back: to be summed over ranks that each evaluated a part.
   std::vector<double> EvaluationSums() const { return {evaluation_sum_, evaluation_rows_}; }
   void SetEvaluationSums(const std::vector<double>& sums) {
@@ -78,14 +87,20 @@ class EntropyRegularizer {
     double gate = 0.0;
   };
   HeadState JudgeHead(double mean_entropy, double threshold) const;
-  void MeasureHeads(const ParamSet& params, const EntropyStatistics& statistics);
+  void MeasureHeads(Context& context, const ParamSet& params, const EntropyStatistics& statistics);
   void MeasureRows(Context& context, const ParamSet& params, const TensorView& entropy);
   // Query granularity: the sums of one layer's heads and, wanted, scale · δ · gate of its rows. entropy f32 [B, H, T].
   std::vector<HeadPenalty> PenalizeRows(Context& context, const ParamSet& params, int64_t layer,
                                         const TensorView& entropy, const TensorView& gradient = {},
                                         double scale = 0.0) const;
-  void AddThresholdGradient(const ParamSet& params, int64_t layer, int64_t head,
-                            double gradient) const;
+  // ∂(λ·L_entropy)/∂H of a row is this times δ·gate; rows: of a head in this part.
+  double GradientScale(int64_t rows) const;
+  // Head granularity: ∂L/∂H of every head, the same for all its rows, into head_gradients_.
+  void PutHeadGradients(Context& context, int64_t rows);
+  TensorView HeadGradient(int64_t layer, int64_t rows);
+  void AddThresholdGradient(int64_t layer, int64_t head, double gradient);
+  // Where the thresholds lie in the flat order: side by side, each padded.
+  ElementRange FlatRange(const ParamSet& params) const;
   size_t Index(int64_t layer, int64_t head) const {
     return static_cast<size_t>(layer * heads_ + head);
   }
@@ -102,8 +117,10 @@ class EntropyRegularizer {
   int64_t parts_ = 1;
   int64_t micro_steps_ = 0;
   double penalty_sum_ = 0.0;
-  std::vector<double> gate_sum_;        // [L·H]
-  std::vector<HeadState> heads_state_;  // [L·H], of the micro-step
+  std::vector<double> gate_sum_;           // [L·H]
+  std::vector<HeadState> heads_state_;     // [L·H], of the micro-step
+  std::vector<float> threshold_gradient_;  // [L·H]
+  TensorView head_gradients_;              // f32 [L, H], on the device
   double evaluation_sum_ = 0.0;
   double evaluation_rows_ = 0.0;
   std::vector<float> previous_entropy_;

@@ -8,13 +8,6 @@
 #include "runtime/kernels/residual.h"
 
 namespace entrain {
-namespace {
-
-Activation ActivationOf(Ffn kind) {
-  return kind == Ffn::kRelu ? Activation::kRelu : Activation::kGelu;
-}
-
-}  // namespace
 
 FfnLayer::FfnLayer(ParamSet& params, const std::string& name, const ModelConfig& config,
                    const TensorParallel& tp)
@@ -81,10 +74,14 @@ void FfnLayer::ForwardBranch(Context& context, const ParamSet& params, const Ten
                    {.x = tp_.ShareOfRows(z), .y = tp_.ShareOfStream(f), .accumulate = !scaled()});
     return tp_.CompleteStream(f, "output of a fused FFN");
   }
-  in_.Forward(context, params, z, saved.hidden);
-  if (has_activation()) {
+  if (kind_ == Ffn::kGelu) {
+    in_.Forward(context, params, z, saved.activated, {MatmulEpilogue::kGelu, saved.hidden});
+  } else {
+    in_.Forward(context, params, z, saved.hidden);
+  }
+  if (kind_ == Ffn::kRelu) {
     ActivationForward(context,
-                      {.kind = ActivationOf(kind_), .x = saved.hidden, .out = saved.activated});
+                      {.kind = Activation::kRelu, .x = saved.hidden, .out = saved.activated});
   }
   out_.Forward(context, params,
                {.x = saved.activated, .y = f, .scratch = sums, .accumulate = !scaled()});
@@ -113,9 +110,16 @@ void FfnLayer::BackwardBranch(Context& context, const ParamSet& params, const Sa
   if (fused()) {
     return BackwardFused(context, params, z, scratch.branch, dz, add_to_dz, accumulate);
   }
-  out_.Backward(context, params, {saved.activated, scratch.branch, scratch.hidden, accumulate});
-  if (has_activation()) {
-    ActivationBackward(context, {.kind = ActivationOf(kind_),
+  FusedActivation gradient;
+  if (kind_ == Ffn::kGelu) gradient = {MatmulEpilogue::kGeluGradient, saved.hidden};
+  out_.Backward(context, params,
+                {.x = saved.activated,
+                 .dy = scratch.branch,
+                 .dx = scratch.hidden,
+                 .accumulate = accumulate,
+                 .activation = gradient});
+  if (kind_ == Ffn::kRelu) {
+    ActivationBackward(context, {.kind = Activation::kRelu,
                                  .x = saved.hidden,
                                  .dout = scratch.hidden,
                                  .dx = scratch.hidden});

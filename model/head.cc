@@ -1,18 +1,17 @@
 #include "model/head.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "model/init.h"
 #include "runtime/kernels/matmul.h"
+#include "runtime/tensor/tensor_copy.h"
 
 namespace entrain {
 namespace {
 
-double MeanOf(const TensorView& loss) {
-  const auto* values = loss.data<float>();
+double MeanOf(Context& context, const TensorView& loss) {
   double sum = 0.0;
-  for (int64_t i = 0; i < loss.size(); ++i) sum += values[i];
+  for (const float value : ToHost<float>(context, loss)) sum += value;
   return sum / static_cast<double>(loss.size());
 }
 
@@ -80,7 +79,7 @@ double Head::Loss(Context& context, const ParamSet& params, const TensorView& x,
                         .loss = Slice(saved.loss, begin, count)},
                        saved.softmax);
   }
-  return MeanOf(saved.loss);
+  return MeanOf(context, saved.loss);
 }
 
 double Head::LossAndGradient(Context& context, const ParamSet& params, const TensorView& x,
@@ -113,10 +112,10 @@ double Head::LossAndGradient(Context& context, const ParamSet& params, const Ten
   }
   tp_.EndSum(context, dnormed, /*add=*/false, part, "gradient of the head's input");
   if (!norm_.is_none()) {
-    std::memset(dx.raw(), 0, static_cast<size_t>(dx.bytes()));
+    FillZero(context, dx);
     norm_.Backward(context, params, x, saved.norm, saved.normed, dx, accumulate);
   }
-  return MeanOf(saved.loss);
+  return MeanOf(context, saved.loss);
 }
 
 TensorView Head::Logits(Context& context, const ParamSet& params, const TensorView& x,

@@ -36,18 +36,16 @@ void InitializeParameters(Context& context, ParamSet& params, uint64_t seed) {
   for (int i = 0; i < params.size(); ++i) {
     const ParamId id{i};
     const ParameterSpec& spec = params.spec(id);
-    std::vector<float> complete;
-    if (!params.is_whole(id)) complete.resize(static_cast<size_t>(spec.shard.elements()));
-    float* data = params.is_whole(id) ? params.value(id).data<float>() : complete.data();
+    std::vector<float> values(static_cast<size_t>(spec.shard.elements()));
     if (spec.init == InitKind::kNormal) {
       const uint64_t stream = StreamOf(spec.name);
       spec.shard.ForEachRun([&](int64_t local, int64_t whole, int64_t count) {
-        FillNormal(context, data + local, whole, count, seed, stream, spec.scale);
+        FillNormal(context, values.data() + local, whole, count, seed, stream, spec.scale);
       });
     } else {
-      std::fill_n(data, spec.shard.elements(), spec.scale);
+      std::fill(values.begin(), values.end(), spec.scale);
     }
-    if (!params.is_whole(id)) params.SetValue(id, data);
+    params.SetValue(context, id, values.data());
   }
   params.RefreshCompute(context);
 }

@@ -22,14 +22,17 @@ Model::Model(const ModelConfig& config, const TensorParallel& tp)
 int64_t Model::FactorBytes(DType compute) {
   Arena measure;
   transformer_.AllocateFactors(measure, compute);
+  if (regularizer_) regularizer_->Allocate(measure);
   return measure.used_bytes();
 }
 
-void Model::Allocate(DType compute, bool training, const std::optional<ElementRange>& owned) {
+void Model::Allocate(Context& context, DType compute, bool training,
+                     const std::optional<ElementRange>& owned) {
   compute_ = compute;
-  params_.Allocate(compute, training, owned);
-  factors_ = Arena(FactorBytes(compute));
+  params_.Allocate(context.device(), compute, training, owned);
+  factors_ = Arena(context, FactorBytes(compute));
   transformer_.AllocateFactors(factors_, compute);
+  if (regularizer_) regularizer_->Allocate(factors_);
 }
 
 std::vector<Model::State> Model::ExtraState() {
@@ -37,12 +40,13 @@ std::vector<Model::State> Model::ExtraState() {
   for (Weight* weight : transformer_.factored_weights()) {
     if (weight->norm() != WeightNorm::kSpectral) continue;
     const TensorView u = weight->power_iteration_state();
-    states.push_back({weight->name() + ".u", weight->power_iteration_shard(), u.data<float>()});
+    states.push_back({weight->name() + ".u", weight->power_iteration_shard(), u.data<float>(),
+                      params_.device()});
   }
   if (regularizer_) {
     states.push_back({"entropy.previous_step",
                       ShardSpec::Cut({config().layers, config().heads}, 1, tp_.place()),
-                      regularizer_->previous_entropy().data()});
+                      regularizer_->previous_entropy().data(), DeviceKind::kCpu});
   }
   return states;
 }

@@ -20,7 +20,9 @@ class Model {
   Model& operator=(const Model&) = delete;
 
   // Parameters and re-parameterised matrices, values still to be set. owned: as in ParamSet::Allocate.
-  void Allocate(DType compute, bool training, const std::optional<ElementRange>& owned = {});
+  // The context's device is the model's from now on; the context must outlive it.
+  void Allocate(Context& context, DType compute, bool training,
+                const std::optional<ElementRange>& owned = {});
   // What Allocate takes besides parameters, in bytes.
   int64_t FactorBytes(DType compute);
 
@@ -29,6 +31,7 @@ class Model {
     std::string name;
     ShardSpec shard;
     float* data;
+    DeviceKind device;  // whose memory that is
   };
   std::vector<State> ExtraState();
 

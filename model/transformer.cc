@@ -1,8 +1,7 @@
 #include "model/transformer.h"
 
-#include <cstring>
-
 #include "model/init.h"
+#include "runtime/tensor/tensor_copy.h"
 
 namespace entrain {
 
@@ -60,6 +59,7 @@ Activations Transformer::AllocateActivations(Arena& arena, const ActivationLayou
   a.layout = layout;
   const int64_t rows = a.rows();
   const int64_t stream_rows = tp_.StreamRows(rows);
+  a.tokens = arena.Allocate("tokens", DType::kI32, {2, rows});
   const int64_t num_streams = layout.training ? config_.layers + 1 : 2;
   for (int64_t i = 0; i < num_streams; ++i) {
     a.stream.push_back(
@@ -122,6 +122,15 @@ std::pair<int64_t, int64_t> Transformer::FlatRange(int64_t layer) const {
           end < params_.size() ? params_.offset({end}) : params_.flat_size()};
 }
 
+Transformer::Tokens Transformer::PutTokens(Context& context, const int32_t* inputs,
+                                           const int32_t* targets, const Activations& a) const {
+  const TensorView given = a.tokens.Rows(0, 1), wanted = a.tokens.Rows(1, 1);
+  FromHost(context, inputs, given);
+  if (targets != nullptr) FromHost(context, targets, wanted);
+  return {.inputs = given.Reshape({a.layout.batch, a.layout.positions}),
+          .targets = wanted.Reshape({a.rows()})};
+}
+
 void Transformer::RunBlocks(Context& context, const TensorView& inputs, Activations& a,
                             const std::function<void(int64_t layer)>& after_block) const {
   embedding_.Forward(context, params_, inputs, a.StreamInto(0), a.sums);
@@ -162,7 +171,7 @@ void Transformer::Backward(Context& context, const Tokens& tokens,
   const TensorView dwte = params_.gradient(wte_);
   // Tied, the head has written the embedding's gradient already; untied, this step's first micro-step starts it.
   if (!config_.tie_word_embeddings && !accumulate) {
-    std::memset(dwte.raw(), 0, static_cast<size_t>(dwte.bytes()));
+    FillZero(context, dwte);
   }
   embedding_.Backward(context, params_, tokens.inputs, a.gradient, a.sums, accumulate);
 }

@@ -34,6 +34,7 @@ struct Activations {
       stream;  // f32 [stream rows, C]: input of every block, then the last one's output
   std::vector<Block::Saved> blocks;  // one a layer, or a single shared one
   Head::Saved head;
+  TensorView tokens;   // i32 [2, R]: inputs and targets
   TensorView entropy;  // f32 [L, B, H, T], H the heads here
   TensorView sums;     // f32 [R, C], with sequence parallelism only: as TensorParallel::BeginSum
   // Training only:
@@ -80,6 +81,9 @@ class Transformer {
     TensorView inputs;   // i32 [B, T]
     TensorView targets;  // i32 [B·T]
   };
+  // Copies a micro-step's tokens, each [B·T] in host memory, to where the model reads them; targets may be null for RunBlocks.
+  Tokens PutTokens(Context& context, const int32_t* inputs, const int32_t* targets,
+                   const Activations& activations) const;
   // Mean cross-entropy in nats; entropies are left in `activations`.
   double Loss(Context& context, const Tokens& tokens, Activations& activations) const;
 

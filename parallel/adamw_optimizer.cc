@@ -24,8 +24,8 @@ AdamWOptimizer::AdamWOptimizer(const ParamSet& params, const AdamWHyperparameter
       dp_(dp),
       sharded_(zero > 0 && dp.size() > 1),
       ranges_(RangesOf(params, dp.size(), zero)),
-      first_(owned().size() * SizeOf(DType::kF32)),
-      second_(owned().size() * SizeOf(DType::kF32)) {}
+      first_(params.device(), owned().size() * SizeOf(DType::kF32)),
+      second_(params.device(), owned().size() * SizeOf(DType::kF32)) {}
 
 std::vector<ElementRange> AdamWOptimizer::RangesOf(const ParamSet& params, int dp, int zero) {
   if (zero > 0) return OwnedRanges(params, dp);
@@ -45,8 +45,8 @@ double AdamWOptimizer::GradientNorm(Context& context, const TensorParallel& tp) 
     squares[params_.spec({i}).shard.is_cut() ? 1 : 0] +=
         SumOfSquares(context, Slice(params_.flat_gradient(), flat));
   }
-  if (sharded_) dp_.AllReduce({squares, DType::kF64, {2}}, ReduceOp::kSum, "gradient norm");
-  tp.Sum({&squares[1], DType::kF64, {1}}, "gradient norm");
+  if (sharded_) dp_.host().AllReduce({squares, DType::kF64, {2}}, ReduceOp::kSum, "gradient norm");
+  tp.SumOnHost({&squares[1], 1}, "gradient norm");
   return std::sqrt(squares[0] + squares[1]);
 }
 

@@ -24,7 +24,8 @@ struct AdamWHyperparameters {
 
 class AdamWOptimizer {
  public:
-  // `params` must be allocated for training; it and dp must outlive the optimizer. zero: the stage, 0 or 1.
+  // `params` must be allocated for training; it and dp, which is for memory of their device, must outlive the optimizer. zero:
+  // the stage, 0 or 1.
   AdamWOptimizer(const ParamSet& params, const AdamWHyperparameters& hyperparameters,
                  Communicator& dp, int zero);
   static int64_t BytesNeeded(const ParamSet& params, int dp, int zero);

@@ -28,7 +28,7 @@ GradientBuckets::GradientBuckets(const ParamSet& params, Communicator& dp, Optio
       dp_(dp),
       wire_(options.wire),
       owned_(std::move(options.owned)),
-      wire_buffer_(BytesNeeded(params, dp.size(), wire_)),
+      wire_buffer_(params.device(), BytesNeeded(params, dp.size(), wire_)),
       bucket_elements_(BucketElements(params.flat_size(), options.bucket_bytes)) {
   CHECK(wire_ == DType::kF32 || wire_ == DType::kBf16);
   const int64_t size = params.flat_size();

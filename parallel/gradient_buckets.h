@@ -26,7 +26,7 @@ class GradientBuckets {
     // One range of the flat buffer a dp rank: it gets the sums there alone, by reduce-scatter. Empty: every rank gets all.
     std::vector<ElementRange> owned;
   };
-  // params and dp must outlive this.
+  // params and dp, which is for memory of their device, must outlive this.
   GradientBuckets(const ParamSet& params, Communicator& dp, Options options);
   // Memory for what travels in bf16.
   static int64_t BytesNeeded(const ParamSet& params, int dp, DType wire);

@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "runtime/kernels/matmul.h"
 #include "runtime/kernels/reduce.h"
 
 namespace entrain {
@@ -36,7 +35,9 @@ void Linear::Forward(Context& context, const ParamSet& params, const ForwardArgs
                    .b = weight_.matrix(params),
                    .out = args.y,
                    .bias = bias_.valid() && args.with_bias ? params.value(bias_) : TensorView(),
-                   .accumulate = args.accumulate});
+                   .accumulate = args.accumulate,
+                   .epilogue = args.activation.epilogue,
+                   .aux = args.activation.aux});
 }
 
 void Linear::Backward(Context& context, const ParamSet& params, const Gradients& g) const {
@@ -56,7 +57,9 @@ void Linear::Backward(Context& context, const ParamSet& params, const Gradients&
                    .b = weight_.matrix(params),
                    .out = g.dx,
                    .transpose_b = true,
-                   .accumulate = g.add_to_dx});
+                   .accumulate = g.add_to_dx,
+                   .epilogue = g.activation.epilogue,
+                   .aux = g.activation.aux});
 }
 
 // ---- ColumnLinear ----
@@ -66,9 +69,9 @@ ColumnLinear::ColumnLinear(ParamSet& params, const std::string& name, LinearSpec
     : tp_(tp), linear_(params, name, WithCut(spec, MatrixCut::kColumns), tp) {}
 
 void ColumnLinear::Forward(Context& context, const ParamSet& params, const TensorView& x,
-                           const TensorView& y) const {
+                           const TensorView& y, const FusedActivation& activation) const {
   tp_.GatherStream(x, "input of a column-parallel matrix");
-  linear_.Forward(context, params, {.x = x, .y = y});
+  linear_.Forward(context, params, {.x = x, .y = y, .activation = activation});
 }
 
 void ColumnLinear::Backward(Context& context, const ParamSet& params, const Gradients& g) const {
@@ -99,7 +102,9 @@ void RowLinear::Forward(Context& context, const ParamSet& params, const ForwardA
 
 void RowLinear::Backward(Context& context, const ParamSet& params, const Gradients& g) const {
   tp_.GatherStream(g.dy, "output gradient of a row-parallel matrix");
-  linear_.Backward(context, params, {.x = g.x, .dy = g.dy, .dx = g.dx, .accumulate = g.accumulate});
+  linear_.Backward(
+      context, params,
+      {.x = g.x, .dy = g.dy, .dx = g.dx, .accumulate = g.accumulate, .activation = g.activation});
 }
 
 }  // namespace entrain

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "parallel/weight.h"
+#include "runtime/kernels/matmul.h"
 
 namespace entrain {
 
@@ -24,6 +25,12 @@ struct LinearSpec {
   BiasColumns bias;
 };
 
+// An activation that is made together with a product, or its gradient: MatmulArgs has the meaning.
+struct FusedActivation {
+  MatmulEpilogue epilogue = MatmulEpilogue::kNone;
+  TensorView aux;
+};
+
 class Linear {
  public:
   Linear() = default;
@@ -37,6 +44,7 @@ class Linear {
     TensorView y;
     bool accumulate = false;
     bool with_bias = true;
+    FusedActivation activation;
   };
   void Forward(Context& context, const ParamSet& params, const ForwardArgs& args) const;
 
@@ -45,7 +53,8 @@ class Linear {
     TensorView dy;  // compute dtype [R, out]
     TensorView dx;  // [R, in]: overwritten, or (f32) added to when add_to_dx
     bool add_to_dx = false;
-    bool accumulate = false;  // of the parameters' gradients: a later micro-step of a step
+    bool accumulate = false;     // of the parameters' gradients: a later micro-step of a step
+    FusedActivation activation;  // of dx
   };
   void Backward(Context& context, const ParamSet& params, const Gradients& gradients) const;
 
@@ -66,8 +75,8 @@ class ColumnLinear {
                const TensorParallel& tp);
 
   // x [R, in] whose stream rows are there; the others are gathered into it. y [R, out/n].
-  void Forward(Context& context, const ParamSet& params, const TensorView& x,
-               const TensorView& y) const;
+  void Forward(Context& context, const ParamSet& params, const TensorView& x, const TensorView& y,
+               const FusedActivation& activation = {}) const;
 
   struct Gradients {
     TensorView x;        // as the forward left it
@@ -107,6 +116,7 @@ class RowLinear {
         dy;  // compute dtype [R, out] whose stream rows are there; the others are gathered into it
     TensorView dx;  // compute dtype [R, in/n], overwritten
     bool accumulate = false;
+    FusedActivation activation;  // of dx
   };
   void Backward(Context& context, const ParamSet& params, const Gradients& gradients) const;
 

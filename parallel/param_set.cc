@@ -5,6 +5,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/kernels/cast.h"
+#include "runtime/tensor/tensor_copy.h"
 
 namespace entrain {
 namespace {
@@ -73,13 +74,14 @@ int64_t ParamSet::BytesNeeded(DType compute, bool training,
          layout.copies_size * SizeOf(DType::kBf16);
 }
 
-void ParamSet::Allocate(DType compute, bool training, const std::optional<ElementRange>& owned) {
+void ParamSet::Allocate(DeviceKind device, DType compute, bool training,
+                        const std::optional<ElementRange>& owned) {
   compute_dtype_ = compute;
   owned_ = owned;
   layout_ = LayOut(compute, owned);
-  values_ = Buffer(layout_.values_size * SizeOf(DType::kF32));
-  if (training) gradients_ = Buffer(flat_size_ * SizeOf(DType::kF32));
-  copies_ = Buffer(layout_.copies_size * SizeOf(DType::kBf16));
+  values_ = Buffer(device, layout_.values_size * SizeOf(DType::kF32));
+  if (training) gradients_ = Buffer(device, flat_size_ * SizeOf(DType::kF32));
+  copies_ = Buffer(device, layout_.copies_size * SizeOf(DType::kBf16));
 }
 
 ParamId ParamSet::Find(const std::string& name) const {
@@ -122,11 +124,11 @@ TensorView ParamSet::HeldValue(ParamId id, const ElementRange& flat) const {
   return {static_cast<float*>(values_.data()) + at, DType::kF32, {flat.size()}};
 }
 
-void ParamSet::SetValue(ParamId id, const float* values) const {
+void ParamSet::SetValue(Context& context, ParamId id, const float* values) const {
   const ElementRange given{offset(id), offset(id) + spec(id).shard.elements()};
   const ElementRange part = Common(given, Held(id));
   if (part.size() == 0) return;
-  std::copy_n(values + (part.begin - given.begin), part.size(), HeldValue(id, part).data<float>());
+  FromHost(context, values + (part.begin - given.begin), HeldValue(id, part));
 }
 
 TensorView ParamSet::compute(ParamId id) const {

@@ -51,13 +51,15 @@ class ParamSet {
   // Declares a parameter; all must be declared before Allocate.
   ParamId Add(ParameterSpec spec);
 
-  // Takes memory for values, gradients (training), bf16 copies (compute = bf16). owned: of values that have a copy only this
-  // range of the flat order is held.
-  void Allocate(DType compute, bool training, const std::optional<ElementRange>& owned = {});
+  // Takes memory of the device for values, gradients (training), bf16 copies (compute = bf16). owned: of values that have a
+  // copy only this range of the flat order is held.
+  void Allocate(DeviceKind device, DType compute, bool training,
+                const std::optional<ElementRange>& owned = {});
   // The bytes of that.
   int64_t BytesNeeded(DType compute, bool training,
                       const std::optional<ElementRange>& owned = {}) const;
 
+  DeviceKind device() const { return values_.device(); }
   int size() const { return static_cast<int>(specs_.size()); }
   const ParameterSpec& spec(ParamId id) const { return specs_[id.index]; }
   ParamId Find(const std::string& name) const;
@@ -72,8 +74,8 @@ class ParamSet {
   // What is held of the value, and a part of it, as a vector.
   ElementRange Held(ParamId id) const;
   TensorView HeldValue(ParamId id, const ElementRange& flat) const;
-  // From values of the parameter's shape; what is not held is left out.
-  void SetValue(ParamId id, const float* values) const;
+  // From values of the parameter's shape, in host memory; what is not held is left out.
+  void SetValue(Context& context, ParamId id, const float* values) const;
 
   // What kernels multiply with: the bf16 copy of a matrix in bf16 mode, else the value itself.
   TensorView compute(ParamId id) const;

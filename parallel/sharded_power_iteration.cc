@@ -2,32 +2,34 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <vector>
+
+#include "runtime/base/check.h"
+#include "runtime/tensor/tensor_copy.h"
 
 namespace entrain {
 namespace {
 
-TensorView ViewOf(std::vector<double>& values) {
-  return {values.data(), DType::kF64, {static_cast<int64_t>(values.size())}};
-}
-
-TensorView ViewOf(double& value) { return {&value, DType::kF64, {1}}; }
-
 // out f32 = x/norm, or zero with it.
-void Normalize(const std::vector<double>& x, double norm, const TensorView& out) {
-  std::transform(x.begin(), x.end(), out.data<float>(), [norm](double value) {
+void Normalize(Context& context, const std::vector<double>& x, double norm, const TensorView& out) {
+  std::vector<float> unit(x.size());
+  std::transform(x.begin(), x.end(), unit.begin(), [norm](double value) {
     return norm == 0.0 ? 0.0F : static_cast<float>(value / norm);
   });
+  FromHost(context, unit.data(), out);
+}
+
+TensorView First(const TensorView& sums, int64_t count) {
+  CHECK_LE(count, sums.size());
+  return {sums.raw(), DType::kF64, {count}};
 }
 
 }  // namespace
 
-double ShardedPowerIteration::Norm(const TensorView& x, bool is_cut) const {
-  const auto* values = x.data<double>();
+double ShardedPowerIteration::Norm(const std::vector<double>& x, bool is_cut) const {
   double square = 0.0;
-  for (int64_t i = 0; i < x.size(); ++i) square += values[i] * values[i];
-  if (is_cut) tp_.Sum(ViewOf(square), "spectral norm");
+  for (const double value : x) square += value * value;
+  if (is_cut) tp_.SumOnHost({&square, 1}, "spectral norm");
   return std::sqrt(square);
 }
 
@@ -35,19 +37,21 @@ double ShardedPowerIteration::Step(Context& context, const TensorView& raw,
                                    const Vectors& vectors) const {
   const bool in_cut = cut_ == MatrixCut::kRows;
   const bool out_cut = cut_ == MatrixCut::kColumns;
-  std::vector<double> forward(static_cast<size_t>(raw.dim(0)));
-  MatrixVector(context, raw, vectors.u, ViewOf(forward));
-  if (out_cut) tp_.Sum(ViewOf(forward), "spectral norm");
-  Normalize(forward, Norm(ViewOf(forward), in_cut), vectors.v);
+  const TensorView forward_sums = First(vectors.sums, raw.dim(0));
+  MatrixVector(context, raw, vectors.u, forward_sums);
+  if (out_cut) tp_.Sum(forward_sums, "spectral norm");
+  const std::vector<double> forward = ToHost<double>(context, forward_sums);
+  Normalize(context, forward, Norm(forward, in_cut), vectors.v);
 
-  std::vector<double> back(static_cast<size_t>(raw.dim(1)));
-  TransposedMatrixVector(context, raw, vectors.v, ViewOf(back));
-  if (in_cut) tp_.Sum(ViewOf(back), "spectral norm");
-  const double sigma = Norm(ViewOf(back), out_cut);
+  const TensorView back_sums = First(vectors.sums, raw.dim(1));
+  TransposedMatrixVector(context, raw, vectors.v, back_sums);
+  if (in_cut) tp_.Sum(back_sums, "spectral norm");
+  const std::vector<double> back = ToHost<double>(context, back_sums);
+  const double sigma = Norm(back, out_cut);
   if (sigma != 0.0) {
-    Normalize(back, sigma, vectors.next_u);
+    Normalize(context, back, sigma, vectors.next_u);
   } else if (vectors.next_u.raw() != vectors.u.raw()) {
-    std::memcpy(vectors.next_u.raw(), vectors.u.raw(), static_cast<size_t>(vectors.u.bytes()));
+    CopyTensor(context, vectors.u, vectors.next_u);
   }
   return sigma;
 }
@@ -56,7 +60,7 @@ void ShardedPowerIteration::Backward(Context& context, const TensorView& raw, co
                                      const TensorView& v, double sigma,
                                      const TensorView& dweight) const {
   double product = InnerProduct(context, dweight, raw);
-  if (cut_ != MatrixCut::kNone) tp_.Sum(ViewOf(product), "spectral norm");
+  if (cut_ != MatrixCut::kNone) tp_.SumOnHost({&product, 1}, "spectral norm");
   SpectralBackward(
       context,
       {.dweight = dweight, .u = u, .v = v, .sigma = sigma, .product = product, .draw = dweight});

@@ -3,6 +3,8 @@
 #ifndef ENTRAIN_PARALLEL_SHARDED_POWER_ITERATION_H_
 #define ENTRAIN_PARALLEL_SHARDED_POWER_ITERATION_H_
 
+#include <vector>
+
 #include "parallel/sharded_row_norms.h"
 #include "parallel/tensor_parallel.h"
 #include "runtime/kernels/power_iteration.h"
@@ -21,6 +23,7 @@ class ShardedPowerIteration {
     TensorView u;
     TensorView v;
     TensorView next_u;
+    TensorView sums;  // f64, as long as the longer of u and v: scratch
   };
   double Step(Context& context, const TensorView& raw, const Vectors& vectors) const;
 
@@ -30,7 +33,7 @@ class ShardedPowerIteration {
 
  private:
   // ‖x‖ of a vector that is cut over the ranks, or whole on each.
-  double Norm(const TensorView& x, bool is_cut) const;
+  double Norm(const std::vector<double>& x, bool is_cut) const;
 
   TensorParallel tp_;
   MatrixCut cut_ = MatrixCut::kNone;

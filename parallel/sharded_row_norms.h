@@ -21,21 +21,26 @@ class ShardedRowNorms {
         axis_(axis),
         spread_(cut == (axis == NormAxis::kOutput ? MatrixCut::kRows : MatrixCut::kColumns)) {}
 
-  // norms f32 [units] = ‖v‖, v f32 [in, out] this rank's part.
-  void Norms(Context& context, const TensorView& v, const TensorView& norms) const;
+  // norms f32 [units] = ‖v‖, v f32 [in, out] this rank's part. Here and below: sums f64 [units], scratch.
+  void Norms(Context& context, const TensorView& v, const TensorView& sums,
+             const TensorView& norms) const;
   // norms, and weight = g · v/norms.
-  void Forward(Context& context, const TensorView& v, const TensorView& g, const TensorView& norms,
-               const TensorView& weight) const;
+  void Forward(Context& context, const TensorView& v, const TensorView& g, const TensorView& sums,
+               const TensorView& norms, const TensorView& weight) const;
   struct Gradients {
     TensorView dweight;
     TensorView dv;  // may alias dweight
     TensorView dg;
   };
   // norms as of the forward.
-  void Backward(Context& context, const TensorView& v, const TensorView& g, const TensorView& norms,
-                const Gradients& gradients) const;
+  void Backward(Context& context, const TensorView& v, const TensorView& g, const TensorView& sums,
+                const TensorView& norms, const Gradients& gradients) const;
 
  private:
+  // sums = Σ a∘b of every unit, over all ranks that have a part of it.
+  void Products(Context& context, const TensorView& a, const TensorView& b,
+                const TensorView& sums) const;
+
   TensorParallel tp_;
   NormAxis axis_ = NormAxis::kOutput;
   bool spread_ = false;

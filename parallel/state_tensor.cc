@@ -22,6 +22,7 @@ void CheckStateTensor(const StateTensor& tensor) {
   CHECK(LiesIn(tensor.box, tensor.viewed_shape()))
       << "'" << tensor.name << "': " << FormatBox(tensor.box) << " of "
       << FormatShape(tensor.viewed_shape());
+  CHECK(tensor.device == DeviceKind::kCpu) << "'" << tensor.name << "' is not in host memory";
   CHECK(tensor.data != nullptr || tensor.box.elements() == 0) << "'" << tensor.name << "'";
 }
 

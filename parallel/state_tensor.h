@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "parallel/tensor_box.h"
+#include "runtime/device/context.h"
 
 namespace entrain {
 
@@ -20,8 +21,9 @@ struct StateTensor {
   std::vector<int64_t> view;
   // The part of the view that is here. It may be empty.
   TensorBox box;
-  // Its elements, f32, dense, row-major, in memory that outlives the call.
+  // Its elements, f32, dense, row-major, in memory of `device` that outlives the call. Checkpoints take host memory only.
   float* data = nullptr;
+  DeviceKind device = DeviceKind::kCpu;
 
   const std::vector<int64_t>& viewed_shape() const { return view.empty() ? global_shape : view; }
 };

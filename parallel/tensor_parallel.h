@@ -10,6 +10,7 @@
 #define ENTRAIN_PARALLEL_TENSOR_PARALLEL_H_
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "parallel/comm/communicator.h"
@@ -23,7 +24,7 @@ class TensorParallel {
  public:
   // One rank alone.
   TensorParallel() = default;
-  // `ranks` must outlive the copies of this object.
+  // `ranks`, for memory of the model's device, must outlive the copies of this object.
   TensorParallel(Communicator& ranks, bool sequence_parallel)
       : comm_(&ranks),
         place_{ranks.rank(), ranks.size()},
@@ -41,6 +42,8 @@ class TensorParallel {
   // ---- small tensors: reduced in place, the same bits on every rank ----
   void Sum(const TensorView& x, std::string_view what) const;
   void Max(const TensorView& x, std::string_view what) const;
+  // Of numbers of the host.
+  void SumOnHost(std::span<double> values, std::string_view what) const;
 
   // ---- rows ----
   // Rows of the residual stream that this rank holds, of `rows` in all.

@@ -1,6 +1,6 @@
 #include "parallel/vocab_cross_entropy.h"
 
-#include <cstring>
+#include "runtime/tensor/tensor_copy.h"
 
 namespace entrain {
 namespace {
@@ -30,7 +30,7 @@ void VocabCrossEntropy::Run(Context& context, const Args& args, const Saved& sav
                               .max = local_max,
                               .sum = sum,
                               .target = target});
-  std::memcpy(max.raw(), local_max.raw(), static_cast<size_t>(max.bytes()));
+  CopyTensor(context, local_max, max);
   tp_.Max(max, "largest logits");
   SoftmaxRescale(context, {.sum = sum, .from = local_max, .to = max});
   // One reduction for both: they lie side by side.

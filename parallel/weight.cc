@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <utility>
 #include <vector>
 
 #include "runtime/base/philox.h"
 #include "runtime/kernels/cast.h"
+#include "runtime/tensor/tensor_copy.h"
 
 namespace entrain {
 namespace {
@@ -19,10 +19,6 @@ constexpr double kMinSigma = 1e-12;
 // that are nearly one never let it, and then either of their vectors serves.
 constexpr double kSettledGrowth = 1e-12;
 constexpr int kMaxIterations = 200;
-
-void CopyVector(const TensorView& from, const TensorView& to) {
-  std::memcpy(to.raw(), from.raw(), static_cast<size_t>(from.bytes()));
-}
 
 ShardSpec MatrixShard(const WeightSpec& spec, const ShardPlace& place) {
   std::vector<int64_t> shape = {spec.in, spec.out};
@@ -77,16 +73,18 @@ void Weight::Allocate(Arena& arena, DType compute) {
   effective_ = arena.Allocate(name_ + " effective", compute, {in_, out_});
   if (norm_ == WeightNorm::kWeight) {
     norms_ = arena.Allocate(name_ + " norms", DType::kF32, {units_});
+    sums_ = arena.Allocate(name_ + " sums", DType::kF64, {units_});
     return;
   }
   u_ = arena.Allocate(name_ + " u", DType::kF32, {out_});
   step_u_ = arena.Allocate(name_ + " step u", DType::kF32, {out_});
   step_v_ = arena.Allocate(name_ + " step v", DType::kF32, {in_});
+  sums_ = arena.Allocate(name_ + " sums", DType::kF64, {std::max(in_, out_)});
 }
 
 void Weight::InitializeFactors(Context& context, const ParamSet& params, uint64_t seed) {
   if (norm_ == WeightNorm::kWeight) {
-    row_norms_.Norms(context, params.value(raw_), params.value(gain_));
+    row_norms_.Norms(context, params.value(raw_), sums_, params.value(gain_));
   }
   if (norm_ != WeightNorm::kSpectral) return;
   // The whole vector, whatever this rank holds of it: its length makes it a unit vector.
@@ -98,43 +96,45 @@ void Weight::InitializeFactors(Context& context, const ParamSet& params, uint64_
     square += static_cast<double>(whole[i]) * whole[i];
   }
   const auto scale = static_cast<float>(1.0 / std::sqrt(square));
-  auto* u = u_.data<float>();
+  std::vector<float> u(static_cast<size_t>(u_.size()));
   u_shard_.ForEachRun([&](int64_t local, int64_t begin, int64_t count) {
     for (int64_t i = 0; i < count; ++i) {
-      u[local + i] = whole[static_cast<size_t>(begin + i)] * scale;
+      u[static_cast<size_t>(local + i)] = whole[static_cast<size_t>(begin + i)] * scale;
     }
   });
+  FromHost(context, u.data(), u_);
 }
 
 void Weight::SettleFactors(Context& context, const ParamSet& params) {
   if (std::exchange(gain_is_stale_, false)) {
-    row_norms_.Norms(context, params.value(raw_), params.value(gain_));
+    row_norms_.Norms(context, params.value(raw_), sums_, params.value(gain_));
   }
   if (norm_ != WeightNorm::kSpectral) return;
   double sigma = 0.0;
   for (int i = 0; i < kMaxIterations; ++i) {
     const double before = sigma;
-    sigma =
-        power_iteration_.Step(context, params.value(raw_), {.u = u_, .v = step_v_, .next_u = u_});
+    sigma = power_iteration_.Step(context, params.value(raw_),
+                                  {.u = u_, .v = step_v_, .next_u = u_, .sums = sums_});
     if (sigma <= before * (1.0 + kSettledGrowth)) return;
   }
 }
 
 void Weight::BeginStep(Context& context, const ParamSet& params, bool keep_power_iteration) {
   if (norm_ == WeightNorm::kWeight) {
-    row_norms_.Forward(context, params.value(raw_), params.value(gain_), norms_, effective_);
+    row_norms_.Forward(context, params.value(raw_), params.value(gain_), sums_, norms_, effective_);
   } else if (norm_ == WeightNorm::kSpectral) {
-    sigma_ = std::max(kMinSigma, power_iteration_.Step(context, params.value(raw_),
-                                                       {.u = u_, .v = step_v_, .next_u = step_u_}));
+    sigma_ = std::max(kMinSigma, power_iteration_.Step(
+                                     context, params.value(raw_),
+                                     {.u = u_, .v = step_v_, .next_u = step_u_, .sums = sums_}));
     SpectralScale(context, params.value(raw_), sigma_, effective_);
-    if (keep_power_iteration) CopyVector(step_u_, u_);
+    if (keep_power_iteration) CopyTensor(context, step_u_, u_);
   }
 }
 
 void Weight::EndStep(Context& context, const ParamSet& params) {
   const TensorView gradient = params.gradient(raw_);
   if (norm_ == WeightNorm::kWeight) {
-    row_norms_.Backward(context, params.value(raw_), params.value(gain_), norms_,
+    row_norms_.Backward(context, params.value(raw_), params.value(gain_), sums_, norms_,
                         {.dweight = gradient, .dv = gradient, .dg = params.gradient(gain_)});
   } else if (norm_ == WeightNorm::kSpectral) {
     power_iteration_.Backward(context, params.value(raw_), step_u_, step_v_, sigma_, gradient);
@@ -150,14 +150,15 @@ void Weight::CopyEffective(Context& context, const ParamSet& params, const Tenso
     case WeightNorm::kNone:
       return Cast(context, params.value(raw_), out);
     case WeightNorm::kWeight:
-      return row_norms_.Forward(context, params.value(raw_), params.value(gain_), norms_, out);
+      return row_norms_.Forward(context, params.value(raw_), params.value(gain_), sums_, norms_,
+                                out);
     case WeightNorm::kSpectral:
       return SpectralScale(context, params.value(raw_), sigma_, out);
   }
 }
 
-void Weight::SetEffective(const ParamSet& params, const float* matrix) {
-  params.SetValue(raw_, matrix);
+void Weight::SetEffective(Context& context, const ParamSet& params, const float* matrix) {
+  params.SetValue(context, raw_, matrix);
   gain_is_stale_ = norm_ == WeightNorm::kWeight;
 }
 

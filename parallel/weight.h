@@ -61,8 +61,8 @@ class Weight {
   TensorView gradient(const ParamSet& params) const { return params.gradient(raw_); }
   // The effective matrix in fp32 for an export: valid after BeginStep.
   void CopyEffective(Context& context, const ParamSet& params, const TensorView& out) const;
-  // From this rank's part of an effective matrix: v = W, W̄ = W; SettleFactors, which must follow, sets g = ‖W‖.
-  void SetEffective(const ParamSet& params, const float* matrix);
+  // From this rank's part of an effective matrix, in host memory: v = W, W̄ = W; SettleFactors, which must follow, sets g = ‖W‖.
+  void SetEffective(Context& context, const ParamSet& params, const float* matrix);
 
   const std::string& name() const { return name_; }
   WeightNorm norm() const { return norm_; }
@@ -84,6 +84,7 @@ class Weight {
   bool gain_is_stale_ = false;
   TensorView effective_;
   TensorView norms_;
+  TensorView sums_;    // f64, of a norm or a power iteration while it is made
   TensorView u_;       // state
   TensorView step_u_;  // u and v of the step's σ
   TensorView step_v_;

@@ -1,0 +1,39 @@
+#include "launcher/run_device.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "launcher/compute_options.h"
+#include "launcher/same_everywhere.h"
+
+namespace entrain {
+namespace {
+
+absl::StatusOr<std::unique_ptr<Context>> MakeRunContext(DeviceChoice choice,
+                                                        const RunDeviceOptions& options,
+                                                        std::string* why) {
+  auto context = MakeContext(choice, options.threads, options.local_rank, why);
+  if (context.ok() || !options.only_planned || choice != DeviceChoice::kCuda) return context;
+  *why = absl::StrCat("in place of a GPU: ", std::string(context.status().message()));
+  return Context::CreateCpu(options.threads);
+}
+
+}  // namespace
+
+absl::StatusOr<RunDevice> ChooseRunDevice(DeviceChoice choice, Communicator& world,
+                                          const RunDeviceOptions& options) {
+  std::string why;
+  auto context = MakeRunContext(choice, options, &why);
+  RETURN_IF_ERROR(world.Agree(context.status(), "choosing a device"));
+  RETURN_IF_ERROR(CheckSameEverywhere(
+      world, absl::StrCat("[train] device ", std::string(kDeviceNames.Name((*context)->device()))),
+      "the device", "give train.device, or all ranks a GPU or none"));
+  RunDevice device{.context = *std::move(context)};
+  device.description = device.context->Description();
+  if (!why.empty()) absl::StrAppend(&device.description, " (", why, ")");
+  device.collectives =
+      ChooseDeviceCollectives(*device.context, world, {.timeouts = options.timeouts});
+  return device;
+}
+
+}  // namespace entrain
