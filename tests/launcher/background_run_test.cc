@@ -128,10 +128,13 @@ TEST_F(BackgroundRunTest, StepsGoOnAndNothingIsSaidBeforeTheCommit) {
   config.checkpoint.background = true;
   ASSERT_TRUE(FileSystem::Posix().MakeDirectories(run()).ok());
   GatedFileSystem fs(FileSystem::Posix(), CheckpointName(5) + "/manifest");
-  const Mesh mesh(MakeWorldOfOne(), {});
+  std::unique_ptr<Communicator> world = MakeWorldOfOne();
+  auto device = ChooseRunDevice(DeviceChoice::kCpu, *world, {.threads = 1});
+  ASSERT_TRUE(device.ok()) << device.status();
+  const Mesh mesh(std::move(world), {});
   RunRequests requests(fs, {.run_dir = run()});
   Watchdog watchdog({});
-  TrainRun training(fs, config, {.threads = {.threads = 1}}, mesh, {&requests, &watchdog});
+  TrainRun training(fs, config, {.threads = {.threads = 1}}, *device, mesh, {&requests, &watchdog});
   ASSERT_TRUE(training.SetUp().ok());
 
   std::thread watcher([&] {

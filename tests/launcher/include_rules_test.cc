@@ -26,7 +26,7 @@ const std::map<std::string, std::vector<std::string>>& AllowedFolders() {
       {"runtime/kernels", {"runtime/base", "runtime/device", "runtime/tensor"}},
       {"runtime/io", {"runtime/base"}},
       {"runtime/data", {"runtime/base", "runtime/device", "runtime/tensor", "runtime/io"}},
-      {"parallel/comm", {"runtime/base", "runtime/device", "runtime/tensor"}},
+      {"parallel/comm", {"runtime/base", "runtime/device", "runtime/tensor", "runtime/kernels"}},
       {"parallel",
        {"parallel/comm", "runtime/kernels", "runtime/tensor", "runtime/device", "runtime/io",
         "runtime/base"}},
@@ -57,7 +57,8 @@ constexpr LibraryRule kLibraryRules[] = {
     {"spdlog/.*", "launcher/.*"},
     {"mpi\\.h", ".*_mpi\\.(h|cc)"},
     {"nccl\\.h", ".*_nccl\\.(h|cc)"},
-    {"(cuda|cublas|cudnn|cub/|thrust/).*", "(.*_cuda\\.(h|cc|cu)|(.*/)?cuda_[^/]*|.*\\.cuh)"},
+    {"(cuda|cublas|cudnn|cub/|thrust/).*",
+     "(.*_(cuda|nccl)\\.(h|cc|cu)|(.*/)?cuda_[^/]*|.*\\.cuh)"},
 };
 
 struct Include {
@@ -170,6 +171,9 @@ TEST(IncludeRules, KnowsWhatIsForbidden) {
       {"runtime/io/a.cc", {"CLI/CLI.hpp", false}, false},
       {"runtime/base/a.cc", {"spdlog/spdlog.h", false}, false},
       {"launcher/a.cc", {"mpi.h", false}, false},
+      {"parallel/comm/a_nccl.cc", {"nccl.h", false}, true},
+      {"parallel/comm/a_nccl.cc", {"cuda_runtime.h", false}, true},
+      {"parallel/comm/a.cc", {"nccl.h", false}, false},
   };
   for (const auto& test : cases) {
     EXPECT_EQ(Violation(test.file, test.include).empty(), test.allowed)

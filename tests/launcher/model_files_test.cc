@@ -97,17 +97,19 @@ TEST(HalfPrecisionTest, IsReadExactly) {
   original.Randomize(1);
   const std::vector<float> special = {0.0F,    -0.0F,    1.0F,     -2.5F,    65504.0F,
                                       6.1e-5F, 0x1p-14F, 0x1p-24F, 0x3p-24F, -0x1.8p-20F};
-  float* embedding = original.Value("transformer.wte.weight");
-  std::copy(special.begin(), special.end(), embedding);
+  std::vector<float> embedding = original.Value("transformer.wte.weight");
+  std::copy(special.begin(), special.end(), embedding.begin());
+  original.SetValue("transformer.wte.weight", embedding);
   ASSERT_TRUE(
       WriteModelFolder(FileSystem::Posix(), folder.path(), original.context(), original.model(), {})
           .ok());
   RewriteAsHalf(folder.path());
   ModelHarness copy(original.model().config(), {});
   copy.LoadFolder(folder.path());
-  for (int64_t i = 0; i < original.Size("transformer.wte.weight"); ++i) {
+  const std::vector<float> read = copy.Value("transformer.wte.weight");
+  for (size_t i = 0; i < embedding.size(); ++i) {
     const auto want = static_cast<float>(static_cast<_Float16>(embedding[i]));
-    EXPECT_EQ(copy.Value("transformer.wte.weight")[i], want) << i;
+    EXPECT_EQ(read[i], want) << i;
   }
 }
 

@@ -128,10 +128,6 @@ INSTANTIATE_TEST_SUITE_P(
             "data.format = \"parquet\"\n",
             "run.toml:1:6: [data] format = \"parquet\": must be one of auto, llmc, nanogpt, "
             "megatron"},
-        MessageCase{
-            "train.device = \"cuda\"\n",
-            "run.toml:1:7: [train] device = \"cuda\": this build has no CUDA backend; set it "
-            "to \"cpu\" or \"auto\""},
         MessageCase{"model.architecture = \"ereg-ik\"\n",
                     "run.toml:1:7: [model] architecture = \"ereg-ik\": must be one of sm-ln-g, "
                     "sm-ln-r, sm-ln, sm-g, sm-r, sm, sm-wnorm, sm-snorm, sm-scffn, sm-scfuffn, "

@@ -71,7 +71,8 @@ TEST(MostBytesToWriteTest, IsWhatTheRanksWrite) {
           const Mesh mesh(std::move(world), shape);
           Model model(variant.config, TensorParallel(mesh.tp(), false));
           planned[rank] = MostBytesToWrite(model, shape.dp);
-          model.Allocate(DType::kF32, true);
+          const auto context = Context::CreateCpu(1).value();
+          model.Allocate(*context, DType::kF32, true);
           const AdamWOptimizer optimizer(model.params(), {}, mesh.dp(), zero);
           for (const StateTensor& tensor : StateToWrite(model, optimizer, mesh)) {
             written[rank] += tensor.box.elements() * static_cast<int64_t>(sizeof(float));

@@ -58,9 +58,11 @@ TEST(EntropyRegularizerTest, AGateOpensBeyondTheMarginOnly) {
   harness.Evaluate();
   const double max = std::log(static_cast<double>(config.context));
   for (int64_t l = 0; l < config.layers; ++l) {
-    float* theta = harness.Value("transformer.h." + std::to_string(l) + ".attn.entropy_threshold");
+    const std::string name = "transformer.h." + std::to_string(l) + ".attn.entropy_threshold";
+    std::vector<float> theta = harness.Value(name);
     theta[0] = static_cast<float>(harness.statistics().Mean(l, 0) / max);
     theta[1] = theta[0] + 0.5F;
+    harness.SetValue(name, theta);
   }
   harness.Gradients();
   for (int64_t l = 0; l < config.layers; ++l) {

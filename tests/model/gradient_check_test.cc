@@ -62,15 +62,16 @@ std::vector<std::pair<std::string, std::vector<float>>> BiasesAwayFromKinks(
     whole.Evaluate();
     const TensorView& hidden = whole.activations().blocks[static_cast<size_t>(l)].ffn.hidden;
     const std::string name = "transformer.h." + std::to_string(l) + ".mlp.c_fc.bias";
-    float* bias = whole.Value(name);
+    std::vector<float> bias = whole.Value(name);
     for (int64_t unit = 0; unit < hidden.dim(1); ++unit) {
       std::vector<float> values;
       for (int64_t row = 0; row < hidden.rows(); ++row) {
         values.push_back(hidden.row<float>(row)[unit]);
       }
-      bias[unit] -= WidestGap(values);
+      bias[static_cast<size_t>(unit)] -= WidestGap(values);
     }
-    biases.emplace_back(name, std::vector<float>(bias, bias + hidden.dim(1)));
+    whole.SetValue(name, bias);
+    biases.emplace_back(name, bias);
   }
   return biases;
 }
@@ -82,7 +83,7 @@ class GradientCheck {
     SetRandom(harness_);
     if (config.ffn == Ffn::kRelu) {
       for (const auto& [name, bias] : BiasesAwayFromKinks(config)) {
-        std::copy(bias.begin(), bias.end(), harness_.Value(name));
+        harness_.SetValue(name, bias);
       }
     }
     ConvergePowerIterations();
@@ -106,17 +107,18 @@ class GradientCheck {
 
   double TotalAt(const std::string& name, const std::vector<float>& base,
                  const std::vector<float>& direction, double step) {
-    float* values = harness_.Value(name);
+    std::vector<float> values(base.size());
     for (size_t i = 0; i < base.size(); ++i) {
       values[i] = static_cast<float>(base[i] + step * direction[i]);
     }
+    harness_.SetValue(name, values);
     const double total = harness_.Evaluate().total;
-    std::copy(base.begin(), base.end(), values);
+    harness_.SetValue(name, base);
     return total;
   }
 
   double Slope(const std::string& name, const std::vector<float>& direction, double step) {
-    const std::vector<float> base(harness_.Value(name), harness_.Value(name) + direction.size());
+    const std::vector<float> base = harness_.Value(name);
     auto central = [&](double h) {
       return (TotalAt(name, base, direction, h) - TotalAt(name, base, direction, -h)) / (2.0 * h);
     };

@@ -25,7 +25,7 @@ struct Declared {
 
 TEST(ParamSetTest, Fp32ReadsTheValuesThemselves) {
   Declared d;
-  d.params.Allocate(DType::kF32, false, ElementRange{0, 10});
+  d.params.Allocate(DeviceKind::kCpu, DType::kF32, false, ElementRange{0, 10});
   for (const ParamId id : d.all()) {
     EXPECT_TRUE(d.params.is_whole(id));
     EXPECT_EQ(d.params.compute(id).raw(), d.params.value(id).raw());
@@ -36,7 +36,7 @@ TEST(ParamSetTest, Fp32ReadsTheValuesThemselves) {
 
 TEST(ParamSetTest, OnlyMatricesThatAreMultipliedWithAreCopied) {
   Declared d;
-  d.params.Allocate(DType::kBf16, false);
+  d.params.Allocate(DeviceKind::kCpu, DType::kBf16, false);
   for (const ParamId id : d.all()) {
     const bool copied = id.index == d.embedding.index || id.index == d.matrix.index;
     EXPECT_EQ(d.params.has_copy(id), copied) << d.params.spec(id).name;
@@ -50,12 +50,13 @@ TEST(ParamSetTest, RangesOfRanksMakeUpTheWhole) {
   std::vector<float> values(100);
   std::iota(values.begin(), values.end(), 1.0F);
   std::vector<int64_t> held(5, 0);
+  const auto context = Context::CreateCpu(1).value();
   const std::vector<ElementRange> ranges = OwnedRanges(Declared().params, kRanks);
   for (const ElementRange& range : ranges) {
     Declared d;
-    d.params.Allocate(DType::kBf16, true, range);
+    d.params.Allocate(DeviceKind::kCpu, DType::kBf16, true, range);
     for (const ParamId id : d.all()) {
-      d.params.SetValue(id, values.data());
+      d.params.SetValue(*context, id, values.data());
       const ElementRange part = d.params.Held(id);
       held[static_cast<size_t>(id.index)] += part.size();
       EXPECT_TRUE(d.params.has_copy(id) || d.params.is_whole(id));
@@ -78,7 +79,7 @@ TEST(ParamSetTest, RangesOfRanksMakeUpTheWhole) {
 TEST(ParamSetTest, RangesCoverWhatIsExchangedInOnePiece) {
   Declared d;
   const std::vector<ElementRange> ranges = OwnedRanges(d.params, 4);
-  d.params.Allocate(DType::kBf16, true, ranges[1]);
+  d.params.Allocate(DeviceKind::kCpu, DType::kBf16, true, ranges[1]);
   int64_t values = 0;
   int64_t copies = 0;
   for (const ElementRange& range : ranges) {
@@ -116,7 +117,7 @@ using ParamSetDeathTest = ::testing::Test;
 
 TEST(ParamSetDeathTest, AValueThatIsHeldInPartIsNotReadWhole) {
   Declared d;
-  d.params.Allocate(DType::kBf16, true, ElementRange{0, 6});
+  d.params.Allocate(DeviceKind::kCpu, DType::kBf16, true, ElementRange{0, 6});
   EXPECT_DEATH(d.params.value(d.matrix), "matrix is held in part");
   EXPECT_DEATH(d.params.HeldValue(d.embedding, {0, 12}), "embedding: .0, 12. is not held");
 }

@@ -65,9 +65,10 @@ NormResults RunRowNorms(const TensorParallel& tp, const Cutter& cutter, NormAxis
   TestTensor g = ShardOf(unit, TestTensor::Normal(DType::kF32, {units}, 3));
   NormResults r{ShardOf(unit, TestTensor::F32({units})), v, ShardOf(cutter.Matrix(), Gradient()),
                 ShardOf(unit, TestTensor::F32({units}))};
+  TestTensor sums(DType::kF64, {unit.elements()});
   const ShardedRowNorms norms(tp, cutter.cut, axis);
-  norms.Forward(*context, v.view(), g.view(), r.norms.view(), r.weight.view());
-  norms.Backward(*context, v.view(), g.view(), r.norms.view(),
+  norms.Forward(*context, v.view(), g.view(), sums.view(), r.norms.view(), r.weight.view());
+  norms.Backward(*context, v.view(), g.view(), sums.view(), r.norms.view(),
                  {.dweight = r.dv.view(), .dv = r.dv.view(), .dg = r.dg.view()});
   return r;
 }
@@ -105,10 +106,12 @@ SpectralResults RunPowerIteration(const TensorParallel& tp, const Cutter& cutter
   TestTensor raw = ShardOf(cutter.Matrix(), Raw());
   SpectralResults r{ShardOf(cutter.Vector(0), TestTensor::F32({kIn})),
                     ShardOf(cutter.Vector(1), unit), ShardOf(cutter.Matrix(), Gradient()), 0.0};
+  TestTensor sums(DType::kF64, {std::max(kIn, kOut)});
   const ShardedPowerIteration iteration(tp, cutter.cut);
   for (int step = 0; step < 3; ++step) {
-    r.sigma = iteration.Step(*context, raw.view(),
-                             {.u = r.u.view(), .v = r.v.view(), .next_u = r.u.view()});
+    r.sigma = iteration.Step(
+        *context, raw.view(),
+        {.u = r.u.view(), .v = r.v.view(), .next_u = r.u.view(), .sums = sums.view()});
   }
   iteration.Backward(*context, raw.view(), r.u.view(), r.v.view(), r.sigma, r.draw.view());
   return r;
@@ -138,11 +141,13 @@ TEST(ShardedPowerIterationTest, ConvergesToTheLargestSingularValue) {
   TestTensor u = TestTensor::F32({4});
   u.Fill(0.5);
   TestTensor v = TestTensor::F32({4});
+  TestTensor sums(DType::kF64, {4});
   const auto context = CpuContext(1);
   double sigma = 0.0;
   for (int step = 0; step < 20; ++step) {
-    sigma = ShardedPowerIteration().Step(*context, raw.view(),
-                                         {.u = u.view(), .v = v.view(), .next_u = u.view()});
+    sigma = ShardedPowerIteration().Step(
+        *context, raw.view(),
+        {.u = u.view(), .v = v.view(), .next_u = u.view(), .sums = sums.view()});
   }
   EXPECT_NEAR(sigma, 3.0, 1e-6);
   EXPECT_NEAR(u.At(0), 1.0, 1e-6);
@@ -153,8 +158,10 @@ TEST(ShardedPowerIterationTest, AZeroMatrixLeavesUAsItIs) {
   TestTensor u = TestTensor::Normal(DType::kF32, {kOut}, 2);
   TestTensor v = TestTensor::Normal(DType::kF32, {kIn}, 9);
   TestTensor next_u = TestTensor::F32({kOut});
-  EXPECT_EQ(ShardedPowerIteration().Step(*CpuContext(2), raw.view(),
-                                         {.u = u.view(), .v = v.view(), .next_u = next_u.view()}),
+  TestTensor sums(DType::kF64, {kIn});
+  EXPECT_EQ(ShardedPowerIteration().Step(
+                *CpuContext(2), raw.view(),
+                {.u = u.view(), .v = v.view(), .next_u = next_u.view(), .sums = sums.view()}),
             0.0);
   EXPECT_EQ(v.values(), Doubles(kIn, 0.0));
   EXPECT_EQ(next_u.bytes(), u.bytes());

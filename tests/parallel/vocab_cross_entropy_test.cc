@@ -56,9 +56,10 @@ TEST_P(VocabTest, LossAndGradientAreThoseOfTheWhole) {
   const auto flat_targets = targets.view().Reshape({kRows});
   TestTensor loss_of_whole = TestTensor::F32({kRows});
   TestTensor gradient_of_whole = whole;
-  Arena memory(1 << 16);
+  const auto context = CpuContext(1);
+  Arena memory(*context, 1 << 16);
   VocabCrossEntropy({}, {0, vocab})
-      .Run(*CpuContext(1),
+      .Run(*context,
            {.logits = gradient_of_whole.view(),
             .targets = flat_targets,
             .loss = loss_of_whole.view(),
@@ -71,9 +72,10 @@ TEST_P(VocabTest, LossAndGradientAreThoseOfTheWhole) {
       const VocabShard shard = VocabShard::Of(vocab, tp.place());
       TestTensor logits = LogitsOf(shard, whole, vocab);
       TestTensor loss = TestTensor::F32({kRows});
-      Arena arena(1 << 16);
+      const auto mine = CpuContext(1);
+      Arena arena(*mine, 1 << 16);
       VocabCrossEntropy(tp, shard.tokens)
-          .Run(*CpuContext(1),
+          .Run(*mine,
                {.logits = logits.view(),
                 .targets = flat_targets,
                 .loss = loss.view(),
@@ -115,7 +117,7 @@ EmbeddingResults Embed(const TensorParallel& tp, int64_t vocab) {
   ParamSet params;
   const ParamId table = params.Add(VocabMatrixSpec("table", vocab, kWidth, 1.0F, tp.place()));
   const ParamId positions = params.Add({.name = "positions", .shape = {3, kWidth}, .matrix = true});
-  params.Allocate(DType::kF32, true);
+  params.Allocate(DeviceKind::kCpu, DType::kF32, true);
   FillTable(params, table);
   FillTable(params, positions);
   const VocabEmbedding embedding(tp, VocabShard::Of(vocab, tp.place()), table, positions);

@@ -41,6 +41,7 @@ struct AttentionCase {
   DType dtype = DType::kF32;
   float query_scale = 1.0F;  // the larger, the sharper the attention
   bool lse_low = true;
+  bool gradient_per_head = false;  // of entropies: [H]
 
   std::string Name() const {
     const char* const kind[] = {"none", "per_head", "per_query"};
@@ -108,7 +109,7 @@ struct AttentionOperands {
         lse_low(DType::kF32, {c.batch, c.heads, c.length}),
         entropy(DType::kF32, {c.batch, c.heads, c.length}),
         dout(c.dtype, {c.batch, c.length, c.heads, c.width}),
-        entropy_gradient(DType::kF32, {c.batch, c.heads, c.length}),
+        entropy_gradient(MakeEntropyGradient(c)),
         dqkv(c.dtype, {c.batch, c.length, 3, c.heads, c.width}),
         dtemperature(MakeTemperature(c)) {
     qkv.FillNormal(1);
@@ -130,6 +131,11 @@ struct AttentionOperands {
       return {DType::kF32, {c.heads, c.length + kSpareColumns}};
     }
     return {DType::kF32, {c.heads}};
+  }
+
+  static OwnedTensor MakeEntropyGradient(const AttentionCase& c) {
+    if (c.gradient_per_head) return {DType::kF32, {c.heads}};
+    return {DType::kF32, {c.batch, c.heads, c.length}};
   }
 
   TensorView temperature_view() const {
@@ -212,10 +218,14 @@ struct AttentionOperands {
     reference.v = Part(qkv, b, h, 2);
     for (int64_t i = 0; i < c.length; ++i) reference.temperature.push_back(TemperatureAt(h, i));
     reference.Forward();
-    std::vector<double> gradient = Rows(entropy_gradient, b, h);
-    if (!c.entropy_gradient) gradient.assign(gradient.size(), 0.0);
-    reference.Backward(OutPart(dout, b, h), gradient);
+    reference.Backward(OutPart(dout, b, h), EntropyGradient(b, h));
     return reference;
+  }
+
+  std::vector<double> EntropyGradient(int64_t b, int64_t h) const {
+    if (!c.entropy_gradient) return std::vector<double>(c.length, 0.0);
+    if (c.gradient_per_head) return std::vector<double>(c.length, entropy_gradient.At(h));
+    return Rows(entropy_gradient, b, h);
   }
 };
 

@@ -45,6 +45,7 @@ class ForwardingCommunicator : public Communicator {
  protected:
   // The same kind around a part of the ranks.
   virtual std::unique_ptr<Communicator> Wrap(std::unique_ptr<Communicator> part) const = 0;
+  Communicator& inner() const { return *inner_; }
 
  private:
   std::unique_ptr<Communicator> inner_;

@@ -6,11 +6,12 @@
 #include "launcher/model_files.h"
 #include "runtime/base/check.h"
 #include "runtime/data/token_file.h"
+#include "tests/support/test_data.h"
 
 namespace entrain {
 namespace {
 
-constexpr char kRoot[] = ENTRAIN_TEST_DATA_DIR "/golden";
+std::string Root() { return TestDataFolder() + "/golden"; }
 
 nlohmann::json ReadJson(const std::string& path) {
   const auto text = FileSystem::Posix().ReadText(path);
@@ -79,19 +80,19 @@ double GoldenCase::Tolerance(const std::string& kind, const std::string& name, d
 }
 
 std::vector<std::string> GoldenNames() {
-  const auto entries = FileSystem::Posix().List(kRoot);
+  const auto entries = FileSystem::Posix().List(Root());
   CHECK(entries.ok()) << entries.status().ToString();
   std::vector<std::string> names;
   for (const DirEntry& entry : *entries) {
     if (entry.is_directory) names.push_back(entry.name);
   }
-  CHECK(!names.empty()) << "no golden cases in " << kRoot;
+  CHECK(!names.empty()) << "no golden cases in " << Root();
   return names;
 }
 
 GoldenCase LoadGolden(const std::string& name) {
-  GoldenCase golden = ReadCase(name, std::string(kRoot) + "/" + name);
-  const auto floors = ReadJson(ENTRAIN_TEST_DATA_DIR "/golden_floor.json");
+  GoldenCase golden = ReadCase(name, Root() + "/" + name);
+  const auto floors = ReadJson(TestDataFolder() + "/golden_floor.json");
   if (floors.contains(name)) floors[name].get_to(golden.floor);
   return golden;
 }

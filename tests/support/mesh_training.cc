@@ -7,11 +7,14 @@
 #include <optional>
 #include <utility>
 
+#include "launcher/state_on_host.h"
 #include "launcher/train_state.h"
 #include "launcher/trainer.h"
 #include "parallel/checkpoint.h"
 #include "runtime/base/check.h"
+#include "runtime/tensor/tensor_copy.h"
 #include "tests/support/local_ranks.h"
+#include "tests/support/test_device.h"
 
 namespace entrain {
 namespace {
@@ -25,20 +28,20 @@ std::vector<double> Flat(const HeadTable& table) {
 }
 
 // A parameter as every dp rank must have it: its value or, where each holds a part of that, the copy that kernels read.
-std::vector<float> AsAllHoldIt(const ParamSet& params, ParamId id) {
+std::vector<float> AsAllHoldIt(Context& context, const ParamSet& params, ParamId id) {
   std::vector<float> values(static_cast<size_t>(params.padded_size(id)));
   if (params.holds_part() && params.has_copy(id)) {
-    const auto* copy = params.compute(id).data<Bf16>();
+    const std::vector<Bf16> copy = ToHost<Bf16>(context, params.compute(id));
     for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(copy[i]);
   } else {
-    std::copy_n(params.value(id).data<float>(), values.size(), values.begin());
+    values = ToHost<float>(context, params.value(id));
   }
   return values;
 }
 
-void AddValues(const ParamSet& params, ParamId id, StepTrace& trace) {
+void AddValues(Context& context, const ParamSet& params, ParamId id, StepTrace& trace) {
   const ShardSpec& shard = params.spec(id).shard;
-  const std::vector<float> held_by_all = AsAllHoldIt(params, id);
+  const std::vector<float> held_by_all = AsAllHoldIt(context, params, id);
   trace.values.insert(trace.values.end(), held_by_all.begin(), held_by_all.end());
   if (!shard.is_cut()) {
     trace.shared.insert(trace.shared.end(), held_by_all.begin(), held_by_all.end());
@@ -46,51 +49,52 @@ void AddValues(const ParamSet& params, ParamId id, StepTrace& trace) {
   const auto begin = static_cast<std::ptrdiff_t>(trace.whole.size());
   trace.whole.resize(trace.whole.size() + static_cast<size_t>(shard.whole_elements()), NAN);
   const ElementRange held = params.Held(id);
-  const auto* data = params.HeldValue(id, held).data<float>();
+  const std::vector<float> data = ToHost<float>(context, params.HeldValue(id, held));
   shard.ForEachRun([&](int64_t local, int64_t whole, int64_t count) {
     const int64_t first = params.offset(id) + local;
     const ElementRange part = Common({first, first + count}, held);
-    std::copy_n(data + (part.begin - held.begin), part.size(),
+    std::copy_n(data.begin() + (part.begin - held.begin), part.size(),
                 trace.whole.begin() + begin + whole + (part.begin - first));
   });
 }
 
-StepTrace TraceOf(const StepReport& report, const Model& model) {
+StepTrace TraceOf(Context& context, const StepReport& report, const Model& model) {
   StepTrace trace{.loss = report.loss,
                   .penalty = report.penalty,
                   .grad_norm = report.grad_norm,
                   .entropy = Flat(report.entropy.Means()),
                   .gates = Flat(report.gate),
                   .thresholds = Flat(report.threshold)};
-  for (int i = 0; i < model.params().size(); ++i) AddValues(model.params(), {i}, trace);
+  for (int i = 0; i < model.params().size(); ++i) AddValues(context, model.params(), {i}, trace);
   return trace;
 }
 
 // Matrices of trained size, so that attention, and with it every entropy, depends on the data.
-void MakeMatricesLarge(ParamSet& params) {
+void MakeMatricesLarge(Context& context, ParamSet& params) {
   for (int i = 0; i < params.size(); ++i) {
     if (!params.spec({i}).matrix) continue;
     const ElementRange held = params.Held({i});
-    auto* values = params.HeldValue({i}, held).data<float>();
-    for (int64_t k = 0; k < held.size(); ++k) values[k] *= 4.0F;
+    std::vector<float> values = ToHost<float>(context, params.HeldValue({i}, held));
+    for (float& value : values) value *= 4.0F;
+    FromHost(context, values.data(), params.HeldValue({i}, held));
   }
 }
 
 // A rank's model and trainer, ready for the first step.
 struct Rank {
-  Rank(const TrainConfig& config, const Mesh& its_mesh)
+  Rank(const TrainConfig& config, Context& its_context, const Mesh& its_mesh)
       : mesh(its_mesh),
-        context(*Context::CreateCpu(1)),
+        context(&its_context),
         data(*TokenDataset::Open(FileSystem::Posix(), config.data.train, config.data.format,
                                  config.model.context, config.model.vocab)),
-        model(config.model, TensorParallel(mesh.tp(), config.parallel.sequence_parallel)) {
-    AllocateForTraining(config, mesh, model);
+        model(config.model, TensorParallel(mesh.device_tp(), config.parallel.sequence_parallel)) {
+    AllocateForTraining(config, *context, mesh, model);
     trainer.emplace(config, *context, mesh, model, data);
   }
 
   void StartFresh(uint64_t seed) {
     model.transformer().Initialize(*context, seed);
-    MakeMatricesLarge(model.params());
+    MakeMatricesLarge(*context, model.params());
     model.transformer().InitializeFactors(*context, seed);
     trainer->Start();
   }
@@ -98,8 +102,10 @@ struct Rank {
   void StartFrom(const std::string& checkpoint) {
     const auto reader = CheckpointReader::Open(FileSystem::Posix(), checkpoint);
     CHECK(reader.ok()) << reader.status().ToString();
-    const absl::Status read = reader->Read(FullState(model, trainer->optimizer()));
+    StateOnHost state(*context, FullState(model, trainer->optimizer()));
+    const absl::Status read = reader->Read(state.tensors());
     CHECK(read.ok()) << read.ToString();
+    state.Push();
     trainer->counters() = *ParseTrainCounters(reader->state_json(), checkpoint);
     trainer->Start();
   }
@@ -107,27 +113,28 @@ struct Rank {
   StepTrace Step() {
     const absl::Status read = trainer->ReadBatches();
     CHECK(read.ok()) << read.ToString();
-    return TraceOf(trainer->Step(), model);
+    return TraceOf(*context, trainer->Step(), model);
   }
 
   const Mesh& mesh;
-  std::unique_ptr<Context> context;
+  Context* context;
   TokenDataset data;
   Model model;
   std::optional<Trainer> trainer;
 };
 
-RankTrace TrainRank(const TrainConfig& config, const Mesh& mesh) {
-  Rank rank(config, mesh);
+RankTrace TrainRank(const TrainConfig& config, Context& context, const Mesh& mesh) {
+  Rank rank(config, context, mesh);
   rank.StartFresh(config.train.seed);
   RankTrace trace;
   for (int64_t step = 0; step < config.train.steps; ++step) trace.push_back(rank.Step());
   return trace;
 }
 
-RankTrace TrainRankStretch(const TrainConfig& config, const Mesh& mesh, const Stretch& stretch) {
+RankTrace TrainRankStretch(const TrainConfig& config, Context& context, const Mesh& mesh,
+                           const Stretch& stretch) {
   CheckpointStore store(FileSystem::Posix(), config.run.dir);
-  Rank rank(config, mesh);
+  Rank rank(config, context, mesh);
   if (stretch.from > 0) {
     rank.StartFrom(JoinPath(config.run.dir, CheckpointName(stretch.from)));
   } else {
@@ -135,28 +142,31 @@ RankTrace TrainRankStretch(const TrainConfig& config, const Mesh& mesh, const St
   }
   RankTrace trace(1);
   for (int i = 0; i < rank.model.params().size(); ++i) {
-    AddValues(rank.model.params(), {i}, trace[0]);
+    AddValues(*rank.context, rank.model.params(), {i}, trace[0]);
   }
   for (int64_t step = stretch.from; step < stretch.to; ++step) trace.push_back(rank.Step());
-  const auto saved =
-      store.Save(mesh.world(),
-                 {.step = stretch.to,
-                  .tensors = StateToWrite(rank.model, rank.trainer->optimizer(), mesh),
-                  .state_json = ToJson(rank.trainer->counters()),
-                  .config_toml = "of a test"},
-                 {.keep = 100});
+  StateOnHost state(*rank.context, StateToWrite(rank.model, rank.trainer->optimizer(), mesh));
+  state.Pull();
+  const auto saved = store.Save(mesh.world(),
+                                {.step = stretch.to,
+                                 .tensors = state.tensors(),
+                                 .state_json = ToJson(rank.trainer->counters()),
+                                 .config_toml = "of a test"},
+                                {.keep = 100});
   CHECK(saved.ok()) << saved.status().ToString();
   return trace;
 }
 
 // Runs every rank of the mesh as a thread.
 std::vector<RankTrace> OnMesh(const MeshShape& shape, const WrapWorld& wrap,
-                              const std::function<RankTrace(const Mesh& mesh)>& body) {
+                              const std::function<RankTrace(Context&, const Mesh&)>& body) {
   std::vector<RankTrace> traces(static_cast<size_t>(shape.world()));
   OnLocalRanks(shape.world(), [&](std::unique_ptr<Communicator> world) {
     const auto rank = static_cast<size_t>(world->rank());
     if (wrap) world = wrap(std::move(world));
-    traces[rank] = body(Mesh(std::move(world), shape));
+    const std::unique_ptr<Context> context = TestContext(1);
+    const DeviceCollectives collectives = ChooseDeviceCollectives(*context, *world);
+    traces[rank] = body(*context, Mesh(std::move(world), shape, collectives));
   });
   return traces;
 }
@@ -170,13 +180,16 @@ int LargestMeshWorld() {
 
 std::vector<RankTrace> TrainOnMesh(const TrainConfig& config, const MeshShape& shape,
                                    const WrapWorld& wrap) {
-  return OnMesh(shape, wrap, [&](const Mesh& mesh) { return TrainRank(config, mesh); });
+  return OnMesh(shape, wrap, [&](Context& context, const Mesh& mesh) {
+    return TrainRank(config, context, mesh);
+  });
 }
 
 std::vector<RankTrace> TrainStretch(const TrainConfig& config, const MeshShape& shape,
                                     const Stretch& stretch) {
-  return OnMesh(shape, {},
-                [&](const Mesh& mesh) { return TrainRankStretch(config, mesh, stretch); });
+  return OnMesh(shape, {}, [&](Context& context, const Mesh& mesh) {
+    return TrainRankStretch(config, context, mesh, stretch);
+  });
 }
 
 }  // namespace entrain

@@ -5,25 +5,28 @@
 #include "launcher/model_files.h"
 #include "runtime/base/check.h"
 #include "runtime/base/philox.h"
+#include "runtime/tensor/tensor_copy.h"
+#include "tests/support/test_device.h"
 
 namespace entrain {
 namespace {
 
-std::unique_ptr<Context> MakeCpu(int threads) {
-  auto context = Context::CreateCpu(threads);
-  CHECK(context.ok()) << context.status().ToString();
-  return *std::move(context);
+// Without the rows of padding.
+std::vector<float> Shaped(Context& context, const ParameterSpec& spec, const TensorView& padded) {
+  std::vector<float> values = ToHost<float>(context, padded);
+  values.resize(static_cast<size_t>(spec.shape[0] * (spec.shape.size() == 2 ? spec.shape[1] : 1)));
+  return values;
 }
 
 }  // namespace
 
 ModelHarness::ModelHarness(const ModelConfig& config, const HarnessOptions& options)
     : options_(options),
-      context_(MakeCpu(options.threads)),
+      context_(TestContext(options.threads)),
       model_(std::make_unique<Model>(config)),
       statistics_(config.layers, config.heads) {
   CHECK_EQ(options.batch % options.accumulation, 0);
-  model_->Allocate(options.compute, true);
+  model_->Allocate(*context_, options.compute, true);
   const ActivationLayout layout{.batch = options.batch / options.accumulation,
                                 .positions = config.context,
                                 .compute = options.compute,
@@ -31,7 +34,7 @@ ModelHarness::ModelHarness(const ModelConfig& config, const HarnessOptions& opti
                                 .recompute = options.recompute};
   Arena measure;
   model_->transformer().AllocateActivations(measure, layout);
-  arena_ = Arena(measure.peak_bytes());
+  arena_ = Arena(*context_, measure.peak_bytes());
   activations_ = model_->transformer().AllocateActivations(arena_, layout);
   model_->transformer().Initialize(*context_, 1);
 }
@@ -40,7 +43,7 @@ void ModelHarness::Randomize(uint64_t seed) {
   ParamSet& params = model_->params();
   for (int i = 0; i < params.size(); ++i) {
     const ParameterSpec& spec = params.spec({i});
-    float* values = Value(spec.name);
+    std::vector<float> values = Value(spec.name);
     for (int64_t j = 0; j < Size(spec.name); ++j) {
       const float normal = NormalAt(seed, StreamOf(spec.name), static_cast<uint64_t>(j));
       if (spec.matrix) {
@@ -53,6 +56,7 @@ void ModelHarness::Randomize(uint64_t seed) {
         values[j] = 1.0F + 0.1F * normal;
       }
     }
+    SetValue(spec.name, values);
   }
   Refresh();
 }
@@ -83,12 +87,9 @@ void ModelHarness::RandomBatch(uint64_t seed) {
 }
 
 Transformer::Tokens ModelHarness::MicroTokens(int64_t micro_step) {
-  const int64_t batch = options_.batch / options_.accumulation;
-  const int64_t rows = batch * model_->config().context;
-  return {.inputs = {inputs_.data() + micro_step * rows,
-                     DType::kI32,
-                     {batch, model_->config().context}},
-          .targets = {targets_.data() + micro_step * rows, DType::kI32, {rows}}};
+  const int64_t rows = activations_.rows();
+  return model_->transformer().PutTokens(*context_, inputs_.data() + micro_step * rows,
+                                         targets_.data() + micro_step * rows, activations_);
 }
 
 Losses ModelHarness::Evaluate() { return Run(false); }
@@ -123,6 +124,7 @@ Losses ModelHarness::Run(bool gradients) {
     }
     transformer.Backward(*context_, tokens, entropy_gradient, m > 0, activations_);
   }
+  if (gradients && regularizer != nullptr) regularizer->WriteGradients(*context_, model_->params());
   if (gradients) transformer.EndStep(*context_);
   losses.penalty = regularizer != nullptr ? regularizer->penalty() : 0.0;
   losses.total =
@@ -133,8 +135,7 @@ Losses ModelHarness::Run(bool gradients) {
 std::vector<float> ModelHarness::Gradient(const std::string& name) const {
   const ParamId id = model_->params().Find(name);
   CHECK(id.valid()) << name;
-  const auto* data = model_->params().gradient(id).data<float>();
-  return {data, data + Size(name)};
+  return Shaped(*context_, model_->params().spec(id), model_->params().gradient(id));
 }
 
 std::vector<std::string> ModelHarness::ParameterNames() const {
@@ -144,10 +145,15 @@ std::vector<std::string> ModelHarness::ParameterNames() const {
   return names;
 }
 
-float* ModelHarness::Value(const std::string& name) {
+std::vector<float> ModelHarness::Value(const std::string& name) const {
   const ParamId id = model_->params().Find(name);
   CHECK(id.valid()) << name;
-  return model_->params().value(id).data<float>();
+  return Shaped(*context_, model_->params().spec(id), model_->params().value(id));
+}
+
+void ModelHarness::SetValue(const std::string& name, const std::vector<float>& values) {
+  CHECK_EQ(static_cast<int64_t>(values.size()), Size(name));
+  model_->params().SetValue(*context_, model_->params().Find(name), values.data());
 }
 
 int64_t ModelHarness::Size(const std::string& name) const {
@@ -156,8 +162,7 @@ int64_t ModelHarness::Size(const std::string& name) const {
 }
 
 std::vector<float> ModelHarness::Entropies() const {
-  const auto* data = activations_.entropy.data<float>();
-  return {data, data + activations_.entropy.size()};
+  return ToHost<float>(*context_, activations_.entropy);
 }
 
 double RelativeL2(const std::vector<float>& a, const std::vector<float>& b) {

@@ -44,7 +44,8 @@ class ModelHarness {
 
   std::vector<float> Gradient(const std::string& name) const;
   std::vector<std::string> ParameterNames() const;
-  float* Value(const std::string& name);
+  std::vector<float> Value(const std::string& name) const;
+  void SetValue(const std::string& name, const std::vector<float>& values);
   int64_t Size(const std::string& name) const;
   // After values were written: bf16 copies.
   void Refresh() { model_->params().RefreshCompute(*context_); }

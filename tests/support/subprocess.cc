@@ -74,7 +74,8 @@ ProcessResult RunProcess(const std::vector<std::string>& arguments, const std::s
 }
 
 ProcessResult RunEntrain(std::vector<std::string> arguments, const std::string& input) {
-  arguments.insert(arguments.begin(), ENTRAIN_BINARY);
+  const char* elsewhere = std::getenv("ENTRAIN_TEST_BINARY");
+  arguments.insert(arguments.begin(), elsewhere != nullptr ? elsewhere : ENTRAIN_BINARY);
   return RunProcess(arguments, input);
 }
 

@@ -122,6 +122,25 @@ TEST(Attention, ZeroEntropyGradientEqualsNone) {
   EXPECT_TRUE(zero.dqkv.SameBits(none.dqkv));
 }
 
+TEST(Attention, EntropyGradientOfAHeadEqualsItsRows) {
+  auto context = AttentionContext(2);
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    AttentionCase c{2, 70, 3, 16, TemperatureKind::kPerHead, true, dtype};
+    AttentionOperands rows(c);
+    c.gradient_per_head = true;
+    const AttentionOperands heads(c);
+    for (int64_t i = 0; i < rows.entropy_gradient.size(); ++i) {
+      rows.entropy_gradient.Set(i, heads.entropy_gradient.At(i / c.length % c.heads));
+    }
+    for (const AttentionOperands* operands : {&std::as_const(rows), &heads}) {
+      operands->Forward(*context);
+      operands->Backward(*context);
+    }
+    EXPECT_TRUE(rows.dqkv.SameBits(heads.dqkv));
+    EXPECT_TRUE(rows.dtemperature.SameBits(heads.dtemperature));
+  }
+}
+
 TEST(Attention, TemperatureOneEqualsNone) {
   auto context = AttentionContext(2);
   AttentionCase c{.batch = 1, .length = 40, .heads = 2, .width = 16};
@@ -225,6 +244,11 @@ TEST(AttentionDeathTest, OperandsThatDoNotFitAreRefused) {
   backward.dqkv = operands.dqkv.view();
   backward.dtemperature = operands.dtemperature.view();
   EXPECT_DEATH(AttentionBackward(*context, backward), "attention dtemperature");
+  backward.dtemperature = {};
+  const OwnedTensor long_gradient(DType::kF32, {3});
+  backward.entropy_gradient = long_gradient.view();
+  EXPECT_DEATH(AttentionBackward(*context, backward), "attention entropy_gradient");
+  backward.entropy_gradient = {};
   const OwnedTensor bf16_dout(DType::kBf16, {2, 6, 2, 8});
   backward.dout = bf16_dout.view();
   EXPECT_DEATH(AttentionBackward(*context, backward), "attention dout must be f32");

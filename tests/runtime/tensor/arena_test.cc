@@ -8,6 +8,11 @@
 namespace entrain {
 namespace {
 
+Context& Host() {
+  static const auto* const kContext = new std::unique_ptr<Context>(*Context::CreateCpu(1));
+  return **kContext;
+}
+
 // A layout with scopes, as a model makes one: it runs on a measuring and on an owning arena.
 struct Layout {
   TensorView stream;
@@ -33,7 +38,7 @@ TEST(Arena, MeasuringAndOwningTakeTheSame) {
   EXPECT_EQ(measuring.used_bytes(), 128 + 64);
   EXPECT_EQ(measuring.peak_bytes(), 128 + 256);
 
-  Arena owning(measuring.peak_bytes());
+  Arena owning(Host(), measuring.peak_bytes());
   const Layout owned(owning);
   EXPECT_FALSE(owning.measuring());
   EXPECT_TRUE(owned.stream);
@@ -54,7 +59,7 @@ TEST(Arena, EntriesNameEveryAllocationWithItsAlignedSize) {
 }
 
 TEST(Arena, TensorsAreAlignedZeroAndDoNotOverlap) {
-  Arena arena(4096);
+  Arena arena(Host(), 4096);
   const TensorView first = arena.Allocate("first", DType::kBf16, {5});
   const TensorView second = arena.Allocate("second", DType::kF32, {17});
   const TensorView third = arena.Allocate("third", DType::kF32, {1});
@@ -67,7 +72,7 @@ TEST(Arena, TensorsAreAlignedZeroAndDoNotOverlap) {
 }
 
 TEST(Arena, ScopesGiveBackInTurn) {
-  Arena arena(1024);
+  Arena arena(Host(), 1024);
   const TensorView kept = arena.Allocate("kept", DType::kF32, {16});
   TensorView inner;
   {
@@ -92,7 +97,7 @@ TEST(Arena, BuildsWithAssertionsPoisonWhatAScopeGaveBack) {
 #ifdef NDEBUG
   GTEST_SKIP() << "builds without assertions do not poison; ./run sanitize does";
 #endif
-  Arena arena(1024);
+  Arena arena(Host(), 1024);
   TensorView view;
   {
     const Arena::Scope scope(arena);
@@ -111,7 +116,7 @@ TEST(Arena, ZeroSizedTensorsTakeNothing) {
 
 TEST(ArenaDeathTest, TooSmallNamesTheTensor) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  Arena arena(128);
+  Arena arena(Host(), 128);
   arena.Allocate("fits", DType::kF32, {16});
   EXPECT_DEATH(arena.Allocate("logits", DType::kF32, {17}),
                "192 vs 128 arena too small for logits");

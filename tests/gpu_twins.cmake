@@ -1,0 +1,34 @@
+# Tests of whole models and runs, a second time with the models on a GPU: the emulated one (label `unit`) and, where the CUDA
+# backend is built, the real one (label `gpu`). The same sources; gpu_main.cc says on which device.
+set(gpu_twins
+  model/entropy_regularizer_test.cc
+  model/golden_test.cc
+  model/variants_test.cc
+  launcher/device_switch_on_gpu.cc
+  launcher/model_files_test.cc)
+
+function(entrain_gpu_twin target source backend binary label)
+  add_executable(${target} ${source} support/gpu_main.cc)
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+  target_compile_definitions(${target} PRIVATE ENTRAIN_GPU_BINARY="$<TARGET_FILE:${binary}>")
+  target_link_libraries(${target} PRIVATE ${backend} ${backend}_collectives test_support GTest::gmock)
+  add_dependencies(${target} ${binary})
+  add_test(NAME ${target} COMMAND ${target})
+  set_tests_properties(${target} PROPERTIES LABELS ${label} TIMEOUT 1800 SKIP_RETURN_CODE 77)
+endfunction()
+
+if(CUDAToolkit_FOUND)
+  add_executable(entrain_emulated ${CMAKE_SOURCE_DIR}/launcher/main.cc)
+  target_link_libraries(entrain_emulated PRIVATE launcher emulated_backend emulated_backend_collectives)
+endif()
+
+foreach(source IN LISTS gpu_twins)
+  string(REGEX REPLACE "(_on_gpu)?\\.cc$" "" target ${source})
+  string(REPLACE "/" "_" target ${target})
+  if(CUDAToolkit_FOUND)
+    entrain_gpu_twin(${target}_on_emulated_gpu ${source} emulated_backend entrain_emulated unit)
+  endif()
+  if(ENTRAIN_CUDA)
+    entrain_gpu_twin(${target}_on_gpu ${source} device_backend entrain gpu)
+  endif()
+endforeach()

@@ -1,0 +1,102 @@
+// Whole runs on a GPU: to the bit again, on from a CPU's checkpoint and back, several ranks on one GPU, too little memory.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+
+#include "tests/support/train_ranks.h"
+
+namespace entrain {
+namespace {
+
+using ::testing::HasSubstr;
+
+class DeviceSwitchTest : public TrainRanksTest {
+ protected:
+  DeviceSwitchTest() {
+    config_.train.steps = 8;
+    config_.checkpoint.every = 4;
+    config_.train.device = DeviceChoice::kCuda;
+  }
+
+  // The program whose backend has the GPU; `launcher` before it.
+  std::vector<std::string> Command(std::vector<std::string> launcher,
+                                   const std::vector<std::string>& more) const {
+    launcher.insert(launcher.end(), {std::getenv("ENTRAIN_TEST_BINARY"), "train", "--config",
+                                     WriteConfig(folder_.path(), "train.toml", config_)});
+    launcher.insert(launcher.end(), more.begin(), more.end());
+    return launcher;
+  }
+  std::vector<double> Losses(std::vector<std::string> launcher = {},
+                             const std::vector<std::string>& more = {}, int code = 0) {
+    const ProcessResult result = RunProcess(Command(std::move(launcher), more));
+    EXPECT_EQ(result.code, code) << result.error << result.output;
+    output_ = result.output;
+    std::vector<double> losses;
+    for (const auto& record : Metrics()) losses.push_back(record["loss"]);
+    return losses;
+  }
+  void ExpectNear(const std::vector<double>& a, const std::vector<double>& b) const {
+    ASSERT_EQ(a.size(), b.size());
+    for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-5 * b[i]) << "step " << i + 1;
+  }
+
+  std::string output_;
+};
+
+TEST_F(DeviceSwitchTest, ARunGivesTheSameBitsAgainAndWhenItIsCut) {
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+    config_.train.precision = precision;
+    const std::string name(kPrecisionNames.Name(precision));
+    RunIn("once_" + name);
+    const std::vector<double> once = Losses();
+    ASSERT_EQ(once.size(), 8U);
+    const auto bytes = CheckpointBytes(config_.run.dir, 8);
+    RunIn("cut_" + name);
+    Losses({}, {"--stop-at", "5"}, 75);
+    EXPECT_EQ(Losses({}, {"--resume", "must"}), once);
+    for (const auto& [file, text] : CheckpointBytes(config_.run.dir, 8)) {
+      if (file == "config.toml") continue;  // names the run's folder
+      for (const auto& [other, expected] : bytes) {
+        if (file == other) EXPECT_TRUE(text == expected) << file;
+      }
+    }
+  }
+}
+
+TEST_F(DeviceSwitchTest, ACheckpointOfOneDeviceContinuesOnTheOther) {
+  config_.train.device = DeviceChoice::kCpu;
+  RunIn("cpu");
+  const std::vector<double> cpu = Losses();
+  RunIn("back_and_forth");
+  Losses({}, {"--stop-at", "3"}, 75);
+  config_.train.device = DeviceChoice::kCuda;
+  Losses({}, {"--stop-at", "6", "--resume", "must"}, 75);
+  EXPECT_THAT(output_, HasSubstr("sm_"));
+  config_.train.device = DeviceChoice::kCpu;
+  ExpectNear(Losses({}, {"--resume", "must"}), cpu);
+}
+
+TEST_F(DeviceSwitchTest, RanksShareAGpu) {
+  RunIn("one");
+  const std::vector<double> one = Losses();
+  for (const std::string tp : {"1", "2"}) {
+    RunIn("two_tp" + tp);
+    ExpectNear(Losses(Mpirun(2, {"--bind-to", "none"}), {"--set", "parallel.tp=" + tp}), one);
+    EXPECT_THAT(output_, HasSubstr("through host memory"));
+  }
+}
+
+TEST_F(DeviceSwitchTest, AModelThatIsTooLargeIsRefusedWithWhatItTakes) {
+  config_.model.width = 8192;
+  config_.model.heads = 64;
+  config_.model.layers = 96;
+  const ProcessResult result = RunProcess(Command({}, {}));
+  EXPECT_NE(result.code, 0);
+  EXPECT_THAT(result.error, HasSubstr("GB of GPU memory"));
+  EXPECT_THAT(result.error, HasSubstr("micro_batch"));
+}
+
+}  // namespace
+}  // namespace entrain

@@ -1,0 +1,61 @@
+// A program with the CUDA backend on a machine without an NVIDIA driver: a login node, a laptop.
+#include <dlfcn.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+
+#include "tests/support/run_config.h"
+#include "tests/support/subprocess.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/variants.h"
+
+namespace entrain {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+bool HasDriver() {
+  void* driver = dlopen("libcuda.so.1", RTLD_LAZY);
+  if (driver != nullptr) dlclose(driver);
+  return driver != nullptr;
+}
+
+class NoDriverTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (HasDriver()) GTEST_SKIP() << "this machine has an NVIDIA driver";
+  }
+  ProcessResult Train(const std::string& device) const {
+    TrainConfig run = SmallRun(folder_.path(), Variants()[0].config);
+    run.train.steps = 2;
+    return RunEntrain({"train", "--config", WriteConfig(folder_.path(), "train.toml", run), "--set",
+                       "train.device=" + device});
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(NoDriverTest, ProgramDoesNotNeedOneToStart) {
+  EXPECT_EQ(RunEntrain({"--help"}).code, 0);
+  EXPECT_THAT(RunProcess({"/usr/bin/ldd", ENTRAIN_BINARY}).output, Not(HasSubstr("libcuda.so")));
+}
+
+TEST_F(NoDriverTest, OneErrorSaysWhatIsMissing) {
+  const ProcessResult result = Train("cuda");
+  EXPECT_EQ(result.code, 78) << result.error;
+  EXPECT_THAT(result.error, HasSubstr("NVIDIA driver"));
+  EXPECT_THAT(result.error, HasSubstr("device"));
+  EXPECT_EQ(std::count(result.error.begin(), result.error.end(), '\n'), 1) << result.error;
+}
+
+TEST_F(NoDriverTest, AutoTakesTheCpu) {
+  const ProcessResult result = Train("auto");
+  EXPECT_EQ(result.code, 0) << result.error;
+  EXPECT_THAT(result.output, HasSubstr("NVIDIA driver")) << "the banner says why";
+}
+
+}  // namespace
+}  // namespace entrain
