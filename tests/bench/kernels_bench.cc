@@ -154,7 +154,7 @@ class KernelsBench {
     const TensorView dlogits(logits.raw(), dtype, {kRows, kPaddedVocab}, stride);
     const int64_t written = kRows * kPaddedVocab * SizeOf(dtype);
     const VocabCrossEntropy cross_entropy({}, {0, kVocab});
-    Arena memory(1 << 20);
+    Arena memory(context_, 1 << 20);
     const VocabCrossEntropy::Saved saved = VocabCrossEntropy::AllocateSaved(memory, kRows);
     Bytes("cross-entropy", dtype, logits.bytes() + written, [&] {
       // Runs on its own output after the first: as good a row of logits as any.
@@ -195,13 +195,14 @@ class KernelsBench {
     const TensorView units = Tensor(DType::kF32, {kFfn});
     const TensorView norms = Tensor(DType::kF32, {kFfn});
     const TensorView in = Tensor(DType::kF32, {kWidth});
+    const TensorView sums = Sums(kFfn);
     Bytes("weight norm forward", DType::kF32, 3 * v.bytes(), [&] {
       ShardedRowNorms({}, MatrixCut::kNone, NormAxis::kOutput)
-          .Forward(context_, v, units, norms, weight);
+          .Forward(context_, v, units, sums, norms, weight);
     });
     Bytes("power iteration", DType::kF32, 2 * v.bytes(), [&] {
-      sink_ =
-          sink_ + ShardedPowerIteration().Step(context_, v, {.u = units, .v = in, .next_u = norms});
+      sink_ = sink_ + ShardedPowerIteration().Step(
+                          context_, v, {.u = units, .v = in, .next_u = norms, .sums = sums});
     });
     buffers_.clear();
   }
@@ -228,6 +229,10 @@ class KernelsBench {
       }
     }
     return tensor;
+  }
+
+  TensorView Sums(int64_t size) {
+    return {buffers_.emplace_back(size * SizeOf(DType::kF64)).data(), DType::kF64, {size}};
   }
 
   void Product(const std::string& name, DType dtype, DType out_dtype, Shape shape, bool transpose_a,

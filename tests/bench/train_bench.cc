@@ -122,14 +122,14 @@ class TimedRun {
     auto context = Context::CreateCpu(threads);
     CHECK(context.ok()) << context.status().ToString();
     context_ = *std::move(context);
-    plan_ = PlanMemory(config_, mesh_.shape(), model_);
+    plan_ = PlanMemory(config_, mesh_.shape(), DeviceKind::kCpu, model_);
     const std::string path = WriteRandomTokens(config_);
     auto data = TokenDataset::Open(FileSystem::Posix(), path, TokenFormat::kLlmc,
                                    config_.model.context, config_.model.vocab);
     CHECK(data.ok()) << data.status().ToString();
     data_.emplace(*std::move(data));
     unlink(path.c_str());
-    model_.Allocate(config_.compute_dtype(), true);
+    model_.Allocate(*context_, config_.compute_dtype(), true);
     trainer_.emplace(config_, *context_, mesh_, model_, *data_);
     model_.transformer().Initialize(*context_, 1);
     trainer_->Start();

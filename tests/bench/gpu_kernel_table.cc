@@ -1,0 +1,342 @@
+#include "tests/bench/gpu_kernel_table.h"
+
+#include <cstdio>
+#include <functional>
+#include <initializer_list>
+#include <utility>
+#include <vector>
+
+#include "parallel/sharded_row_norms.h"
+#include "parallel/vocab_cross_entropy.h"
+#include "runtime/kernels/activation.h"
+#include "runtime/kernels/adamw.h"
+#include "runtime/kernels/attention.h"
+#include "runtime/kernels/cast.h"
+#include "runtime/kernels/embedding.h"
+#include "runtime/kernels/entropy_penalty.h"
+#include "runtime/kernels/layernorm.h"
+#include "runtime/kernels/matmul.h"
+#include "runtime/kernels/matmul_tuning.h"
+#include "runtime/kernels/reduce.h"
+#include "runtime/kernels/residual.h"
+#include "runtime/kernels/rotary.h"
+#include "tests/bench/gpu_operands.h"
+#include "tests/bench/gpu_products.h"
+#include "tests/bench/gpu_timing.h"
+
+namespace entrain {
+namespace {
+
+GpuShapes ShapesOf(BenchSize size) {
+  GpuShapes shapes;
+  if (size == BenchSize::kQuick) shapes.repetitions = 7;
+  if (size == BenchSize::kSmoke) {
+    shapes = {.rows = 64,
+              .heads = 2,
+              .width = 128,
+              .vocab = 200,
+              .padded_vocab = 256,
+              .logits_rows = 32,
+              .values = 3000,
+              .lengths = {32},
+              .repetitions = 1,
+              .flush_bytes = 1 << 16};
+  }
+  return shapes;
+}
+
+class Table {
+ public:
+  Table(Context& context, const GpuShapes& shapes, std::string filter, const GpuResults& results)
+      : context_(context),
+        shapes_(shapes),
+        filter_(std::move(filter)),
+        results_(results),
+        limits_(LimitsOf(context.cuda().name)),
+        timer_(context, shapes.repetitions, shapes.flush_bytes),
+        operands_(context) {}
+
+  void Header() const {
+    std::printf("%s\n", context_.Description().c_str());
+    if (limits_.bytes > 0.0) {
+      std::printf("data sheet: %.0f TFLOP/s bf16, %.2f TB/s\n", limits_.bf16_flops / 1e12,
+                  limits_.bytes / 1e12);
+    }
+    std::printf("%-36s %10s %10s %-8s %6s\n", "kernel", "ms", "rate", "", "share");
+  }
+
+  void Matmuls() {
+    products_ = StepProducts(operands_, shapes_).products();
+    for (const GpuProduct& product : products_) Run(product);
+    Synchronize(context_);
+    int changed = 0;
+    const auto tuned = TuneMatmuls(context_, {});
+    for (const TunedMatmul& one : tuned) changed += one.choice != 0 ? 1 : 0;
+    std::printf("matrix products: %zu tuned, another algorithm than the heuristics' for %d\n",
+                tuned.size(), changed);
+    for (const GpuProduct& product : products_) {
+      const TensorView& a = product.args.a;
+      const int64_t k = product.args.transpose_a ? a.dim(0) : a.dim(1);
+      Flops(product.name, 2.0 * static_cast<double>(product.args.out.size() * k),
+            [&] { Run(product); });
+    }
+    Clear();
+  }
+
+  void Attention() {
+    for (const int64_t length : shapes_.lengths) Attention(length);
+    const TensorView entropy = Attended(shapes_.lengths.back(), 1);
+    std::vector<HeadMoments> moments(static_cast<size_t>(shapes_.heads));
+    Bytes("entropy moments", entropy.bytes(),
+          [&] { EntropyMoments(context_, entropy, moments.data()); });
+    const TensorView gradient = Attended(shapes_.lengths.back(), 1);
+    const TensorView threshold = Tensor(DType::kF32, {shapes_.heads});
+    const std::vector<double> most(static_cast<size_t>(shapes_.lengths.back()), 5.0);
+    std::vector<HeadPenalty> sums(static_cast<size_t>(shapes_.heads));
+    Bytes("row penalty", 2 * entropy.bytes(), [&] {
+      RowPenalty(context_,
+                 {.entropy = entropy,
+                  .threshold = threshold,
+                  .gradient = gradient,
+                  .max_entropy = most.data(),
+                  .margin = 0.2,
+                  .scale = 1.0},
+                 sums.data());
+    });
+    Clear();
+  }
+
+  void RowKernels() {
+    const auto [rows, width] = std::pair(shapes_.rows, shapes_.width);
+    const TensorView x = Tensor(DType::kF32, {rows, width});
+    const TensorView dx = Tensor(DType::kF32, {rows, width});
+    const TensorView out = Tensor(DType::kBf16, {rows, width});
+    const TensorView gain = Tensor(DType::kF32, {width});
+    const TensorView bias = Tensor(DType::kF32, {width});
+    const TensorView mean = Tensor(DType::kF32, {rows});
+    const TensorView rstd = Tensor(DType::kF32, {rows});
+    Bytes("layernorm forward", x.bytes() + out.bytes(), [&] {
+      LayerNormForward(
+          context_, {.x = x, .gain = gain, .bias = bias, .out = out, .mean = mean, .rstd = rstd});
+    });
+    Bytes("layernorm backward", 3 * x.bytes() + out.bytes(), [&] {
+      LayerNormBackward(context_, {.dout = out,
+                                   .x = x,
+                                   .gain = gain,
+                                   .mean = mean,
+                                   .rstd = rstd,
+                                   .dx = dx,
+                                   .dgain = gain,
+                                   .dbias = bias});
+    });
+    Bytes("residual forward", 2 * x.bytes() + out.bytes(),
+          [&] { ResidualForward(context_, {.y = x, .f = out, .out = dx}); });
+    Bytes("residual backward", x.bytes() + out.bytes(),
+          [&] { ResidualBackward(context_, {.dout = x, .dy = x, .df = out}); });
+    Embeddings(x);
+    Clear();
+  }
+
+  void FfnKernels() {
+    const TensorView x = Tensor(DType::kBf16, {shapes_.rows, shapes_.ffn()});
+    const TensorView out = Tensor(DType::kBf16, {shapes_.rows, shapes_.ffn()});
+    const TensorView dx = Tensor(DType::kBf16, {shapes_.rows, shapes_.ffn()});
+    const TensorView sum = Tensor(DType::kF32, {shapes_.ffn()});
+    Bytes("gelu forward", 2 * x.bytes(),
+          [&] { ActivationForward(context_, {.kind = Activation::kGelu, .x = x, .out = out}); });
+    Bytes("gelu backward", 3 * x.bytes(), [&] {
+      ActivationBackward(context_, {.kind = Activation::kGelu, .x = x, .dout = out, .dx = dx});
+    });
+    Bytes("column sum", x.bytes(),
+          [&] { ColumnSum(context_, {.x = x, .out = sum, .end = shapes_.ffn()}); });
+    Clear();
+  }
+
+  void CrossEntropies() {
+    const auto [rows, columns] = std::pair(shapes_.logits_rows, shapes_.padded_vocab);
+    const TensorView logits = Tensor(DType::kF32, {rows, columns});
+    const TensorView targets = operands_.Tokens(shapes_.vocab, {rows});
+    const TensorView loss = Tensor(DType::kF32, {rows});
+    const TensorView dlogits(logits.raw(), DType::kBf16, {rows, columns}, 2 * columns);
+    const VocabCrossEntropy cross_entropy({}, {0, shapes_.vocab});
+    Arena memory(context_, int64_t{4} << 20);
+    const VocabCrossEntropy::Saved saved = VocabCrossEntropy::AllocateSaved(memory, rows);
+    // The logits are read twice, for the sums and for the gradient. Runs on its own output after the first: as good a row
+    // of logits as any.
+    Bytes("cross-entropy", 2 * logits.bytes() + logits.bytes() / 2, [&] {
+      cross_entropy.Run(context_,
+                        {.logits = logits, .targets = targets, .loss = loss, .dlogits = dlogits},
+                        saved);
+    });
+    Clear();
+  }
+
+  void Updates() {
+    const int64_t size = shapes_.values;
+    const TensorView value = Tensor(DType::kF32, {size});
+    const TensorView gradient = Tensor(DType::kF32, {size});
+    const TensorView first = Tensor(DType::kF32, {size});
+    const TensorView second = Tensor(DType::kF32, {size}, /*positive=*/true);
+    const TensorView compute = Tensor(DType::kBf16, {size});
+    Bytes("adamw", 7 * value.bytes() + compute.bytes(), [&] {
+      AdamW(context_, {.value = value,
+                       .gradient = gradient,
+                       .first_moment = first,
+                       .second_moment = second,
+                       .compute = compute});
+    });
+    Bytes("sum of squares", value.bytes(), [&] { sink_ = sink_ + SumOfSquares(context_, value); });
+    Bytes("cast", value.bytes() + compute.bytes(), [&] { Cast(context_, value, compute); });
+    Clear();
+  }
+
+  void WeightNorms() {
+    const TensorView v = Tensor(DType::kF32, {shapes_.width, shapes_.ffn()});
+    const TensorView weight = Tensor(DType::kBf16, {shapes_.width, shapes_.ffn()});
+    const TensorView units = Tensor(DType::kF32, {shapes_.ffn()}, /*positive=*/true);
+    const TensorView norms = Tensor(DType::kF32, {shapes_.ffn()});
+    const TensorView sums = Tensor(DType::kF64, {shapes_.ffn()});
+    Bytes("weight norm forward", 2 * v.bytes() + weight.bytes(), [&] {
+      ShardedRowNorms({}, MatrixCut::kNone, NormAxis::kOutput)
+          .Forward(context_, v, units, sums, norms, weight);
+    });
+    Clear();
+  }
+
+ private:
+  void Run(const GpuProduct& product) { Matmul(context_, product.args); }
+
+  TensorView Attended(int64_t length, int64_t width) {
+    const int64_t batch = shapes_.rows / length;
+    return width == 1 ? Tensor(DType::kF32, {batch, shapes_.heads, length})
+                      : Tensor(DType::kBf16, {batch, length, shapes_.heads, width});
+  }
+
+  void Attention(int64_t length) {
+    const int64_t batch = shapes_.rows / length;
+    const int64_t width = shapes_.head_width();
+    const TensorView qkv = Tensor(DType::kBf16, {batch, length, 3, shapes_.heads, width});
+    const TensorView dqkv = Tensor(DType::kBf16, {batch, length, 3, shapes_.heads, width});
+    const TensorView out = Attended(length, width);
+    const TensorView lse = Attended(length, 1);
+    const TensorView entropy = Attended(length, 1);
+    const TensorView gradient = Attended(length, 1);
+    const TensorView temperature = Tensor(DType::kF32, {shapes_.heads, length}, /*positive=*/true);
+    const TensorView dtemperature = Tensor(DType::kF32, {shapes_.heads, length});
+    const std::string at = ", T " + std::to_string(length);
+    // Two products of T(T+1)/2 × D forward, five backward.
+    const double product = 1.0 * static_cast<double>(batch * shapes_.heads * width) *
+                           static_cast<double>(length * (length + 1));
+    const auto forward = [&](const std::string& name, const TensorView& t) {
+      Flops(name + at, 2.0 * product, [&] {
+        AttentionForward(
+            context_, {.qkv = qkv, .temperature = t, .out = out, .lse = lse, .entropy = entropy});
+      });
+    };
+    const auto backward = [&](const std::string& name, const TensorView& entropy_gradient,
+                              const TensorView& t, const TensorView& dt) {
+      Flops(name + at, 5.0 * product, [&] {
+        AttentionBackward(context_, {.qkv = qkv,
+                                     .temperature = t,
+                                     .out = out,
+                                     .dout = out,
+                                     .lse = lse,
+                                     .entropy = entropy,
+                                     .entropy_gradient = entropy_gradient,
+                                     .dqkv = dqkv,
+                                     .dtemperature = dt});
+      });
+    };
+    forward("attention forward", {});
+    backward("attention backward", {}, {}, {});
+    backward("  with entropy gradient", gradient, {}, {});
+    forward("attention forward, temperatures", temperature);
+    backward("  backward, entropy, temperatures", gradient, temperature, dtemperature);
+    if (length == shapes_.lengths.back()) {
+      Bytes("rotary, a quarter of the dims", qkv.bytes() / 3,
+            [&] { Rotary(context_, {.qkv = qkv, .rotary_dims = width / 4}); });
+    }
+    Clear();
+  }
+
+  void Embeddings(const TensorView& x) {
+    const int64_t length = shapes_.lengths.back();
+    const TensorView tokens = operands_.Tokens(shapes_.vocab, {shapes_.rows / length, length});
+    const TensorView wte = Tensor(DType::kBf16, {shapes_.vocab, shapes_.width});
+    const TensorView wpe = Tensor(DType::kBf16, {length, shapes_.width});
+    const TensorView dwte = Tensor(DType::kF32, {shapes_.vocab, shapes_.width});
+    const TensorView dwpe = Tensor(DType::kF32, {length, shapes_.width});
+    Bytes("embedding forward", x.bytes() + x.bytes() / 2, [&] {
+      EmbeddingForward(context_, {.tokens = tokens, .wte = wte, .wpe = wpe, .out = x});
+    });
+    Bytes("embedding backward", 3 * x.bytes(), [&] {
+      EmbeddingBackward(context_, {.tokens = tokens, .dout = x, .dwte = dwte, .dwpe = dwpe});
+    });
+  }
+
+  TensorView Tensor(DType dtype, std::initializer_list<int64_t> dims, bool positive = false) {
+    return operands_.Tensor(dtype, dims, positive);
+  }
+
+  void Clear() {
+    Synchronize(context_);
+    products_.clear();
+    operands_.Clear();
+  }
+
+  // ---- lines ----
+
+  void Flops(const std::string& name, double flops, const std::function<void()>& op) {
+    Line(name, flops, limits_.bf16_flops, "TFLOP/s", 1e12, op);
+  }
+  void Bytes(const std::string& name, int64_t bytes, const std::function<void()>& op) {
+    Line(name, static_cast<double>(bytes), limits_.bytes, "GB/s", 1e9, op);
+  }
+  void Line(const std::string& name, double work, double limit, const char* unit, double scale,
+            const std::function<void()>& op) {
+    if (name.find(filter_) == std::string::npos) return;
+    const double seconds = timer_.Seconds(op);
+    const double rate = work / seconds;
+    std::printf("%-36s %10.4f %10.1f %-8s ", name.c_str(), seconds * 1e3, rate / scale, unit);
+    if (limit > 0.0) {
+      std::printf("%5.0f%%\n", 100.0 * rate / limit);
+    } else {
+      std::printf("%6s\n", "n/a");
+    }
+    std::fflush(stdout);
+    nlohmann::ordered_json result = {{"kind", "kernel"},
+                                     {"name", name},
+                                     {"seconds", seconds},
+                                     {"rate", rate / scale},
+                                     {"unit", unit}};
+    if (limit > 0.0) result["share"] = rate / limit;
+    results_.Add(result);
+  }
+
+  Context& context_;
+  GpuShapes shapes_;
+  std::string filter_;
+  const GpuResults& results_;
+  GpuLimits limits_;
+  GpuTimer timer_;
+  GpuOperands operands_;
+  std::vector<GpuProduct> products_;
+  volatile double sink_ = 0.0;
+};
+
+}  // namespace
+
+void KernelTable(Context& context, BenchSize size, const std::string& filter,
+                 const GpuResults& results) {
+  Table table(context, ShapesOf(size), filter, results);
+  table.Header();
+  table.Matmuls();
+  table.Attention();
+  table.RowKernels();
+  table.FfnKernels();
+  table.CrossEntropies();
+  table.Updates();
+  table.WeightNorms();
+}
+
+}  // namespace entrain
