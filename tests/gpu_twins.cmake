@@ -13,7 +13,8 @@ function(entrain_gpu_twin target source backend binary label)
   target_compile_definitions(${target} PRIVATE ENTRAIN_GPU_BINARY="$<TARGET_FILE:${binary}>")
   target_link_libraries(${target} PRIVATE ${backend} ${backend}_collectives test_support GTest::gmock)
   add_dependencies(${target} ${binary})
-  add_test(NAME ${target} COMMAND ${target})
+  # Settling a spectral norm takes hundreds of power iterations: too many for the emulated GPU.
+  add_test(NAME ${target} COMMAND ${target} "--gtest_filter=-*ModelFilesTest*snorm*")
   set_tests_properties(${target} PROPERTIES LABELS ${label} TIMEOUT 1800 SKIP_RETURN_CODE 77)
 endfunction()
 
