@@ -89,8 +89,8 @@ class TrainRun {
   FileSystem& fs_;
   TrainConfig config_;
   TrainRunOptions options_;
-  const Mesh& mesh_;
   const RunDevice& device_;
+  const Mesh& mesh_;
   std::optional<TokenDataset> train_data_;
   std::optional<TokenDataset> validation_data_;
   std::unique_ptr<Model> model_;
