@@ -14,7 +14,9 @@ absl::StatusOr<std::unique_ptr<Context>> MakeRunContext(DeviceChoice choice,
                                                         std::string* why) {
   auto context = MakeContext(choice, options.threads, options.local_rank, why);
   if (context.ok() || !options.only_planned || choice != DeviceChoice::kCuda) return context;
-  *why = absl::StrCat("in place of a GPU: ", std::string(context.status().message()));
+  const absl::Status missing = Context::CudaDevices().status();
+  *why = absl::StrCat("in place of a GPU: ",
+                      std::string((missing.ok() ? context.status() : missing).message()));
   return Context::CreateCpu(options.threads);
 }
 
