@@ -12,7 +12,6 @@
 #include "tests/support/run_config.h"
 #include "tests/support/subprocess.h"
 #include "tests/support/temporary_folder.h"
-#include "tests/support/test_device.h"
 
 namespace entrain {
 namespace {
@@ -26,14 +25,6 @@ struct Tolerances {
 Tolerances TolerancesOf(DType compute) {
   if (compute == DType::kF32) return {1e-6, 1e-6, 2e-5};
   return {1e-2, 2e-2, 3e-2};
-}
-
-// A gradient whose tolerance is its floor, twice what rounding the inputs alone does to it, is a sum that cancels (α and β). A GPU
-// sums in another order than the CPU, which the floors' factor of two was measured against: there it is three.
-double GradientTolerance(const GoldenCase& golden, DType compute, const std::string& name) {
-  const double base = TolerancesOf(compute).gradient;
-  const double tolerance = golden.Tolerance(std::string(kDTypeNames.Name(compute)), name, base);
-  return tolerance > base && TestsComputeOnGpu() ? 1.5 * tolerance : tolerance;
 }
 
 // The case's model and batch, ready for the training step that its gradients are of.
@@ -121,6 +112,7 @@ void ExpectGoldenLosses(const GoldenCase& golden, DType compute) {
 void ExpectGoldenGradients(const GoldenCase& golden, DType compute) {
   const auto harness = Load(golden, compute);
   harness->Gradients();
+  const std::string kind(kDTypeNames.Name(compute));
   int compared = 0;
   for (const TensorEntry& entry : golden.gradients->tensors()) {
     const std::vector<float> expected = FloatsOf(entry);
@@ -130,7 +122,7 @@ void ExpectGoldenGradients(const GoldenCase& golden, DType compute) {
       continue;
     }
     EXPECT_LE(RelativeL2(harness->Gradient(entry.name), expected),
-              GradientTolerance(golden, compute, entry.name))
+              golden.Tolerance(kind, entry.name, TolerancesOf(compute).gradient))
         << entry.name;
     ++compared;
   }
