@@ -5,18 +5,12 @@
 
 namespace entrain {
 ENTRAIN_BACKENDS(void RowPenalty(Context& context, const RowPenaltyArgs& args, HeadPenalty* sums))
-ENTRAIN_BACKENDS(void FillHeads(Context& context, const double* values, const TensorView& gradient))
 
 void RowPenalty(Context& context, const RowPenaltyArgs& args, HeadPenalty* sums) {
   CHECK_EQ(args.entropy.num_dims(), 3);
   CHECK_EQ(args.threshold.size(), args.entropy.dim(1));
   CHECK(!args.gradient || args.gradient.size() == args.entropy.size());
   ENTRAIN_DISPATCH(RowPenalty, context, args, sums);
-}
-
-void FillHeads(Context& context, const double* values, const TensorView& gradient) {
-  CHECK_EQ(gradient.num_dims(), 3);
-  ENTRAIN_DISPATCH(FillHeads, context, values, gradient);
 }
 
 }  // namespace entrain

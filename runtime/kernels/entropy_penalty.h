@@ -28,9 +28,6 @@ struct RowPenaltyArgs {
 };
 void RowPenalty(Context& context, const RowPenaltyArgs& args, HeadPenalty* sums);
 
-// Head granularity: gradient[b, h, i] = values[h], values a host array of H.
-void FillHeads(Context& context, const double* values, const TensorView& gradient);
-
 }  // namespace entrain
 
 #endif  // ENTRAIN_RUNTIME_KERNELS_ENTROPY_PENALTY_H_

@@ -1,6 +1,5 @@
 #include "runtime/kernels/entropy_penalty_cpu.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "runtime/device/parallel_for.h"
@@ -37,15 +36,6 @@ void RowPenalty(Context& context, const RowPenaltyArgs& args, HeadPenalty* sums)
       PenalizeRows(args, args.threshold.data<float>()[h], args.entropy.data<float>() + offset,
                    args.gradient ? args.gradient.data<float>() + offset : nullptr, &sums[h]);
     }
-  });
-}
-
-void FillHeads(Context& context, const double* values, const TensorView& gradient) {
-  const int64_t heads = gradient.dim(1);
-  const int64_t positions = gradient.dim(2);
-  ParallelFor(context, gradient.dim(0) * heads, [&](int64_t i) {
-    std::fill_n(gradient.data<float>() + i * positions, positions,
-                static_cast<float>(values[i % heads]));
   });
 }
 

@@ -6,7 +6,6 @@
 namespace entrain::cpu {
 
 void RowPenalty(Context& context, const RowPenaltyArgs& args, HeadPenalty* sums);
-void FillHeads(Context& context, const double* values, const TensorView& gradient);
 
 }  // namespace entrain::cpu
 

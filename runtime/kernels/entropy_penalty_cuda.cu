@@ -11,8 +11,6 @@ namespace entrain::cuda {
 namespace {
 
 constexpr int kThreads = 128;
-// Heads whose values one launch takes along as arguments: an upload would wait for the stream.
-constexpr int kHeadsOfLaunch = 64;
 
 struct RowOperands {
   const float* entropy;
@@ -72,20 +70,6 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
-struct HeadValues {
-  float of[kHeadsOfLaunch];
-};
-
-// Block (b, h) of heads [first, first + count).
-__global__ void __launch_bounds__(kThreads)
-    FillHeadsKernel(HeadValues values, int first, int count, int heads, int positions,
-                    float* gradient) {
-  const int head = static_cast<int>(blockIdx.x) % count;
-  const int64_t sequence = static_cast<int>(blockIdx.x) / count;
-  float* to = gradient + (sequence * heads + first + head) * positions;
-  for (int i = static_cast<int>(threadIdx.x); i < positions; i += kThreads) to[i] = values.of[head];
-}
-
 // The largest entropies of rows, which are the same from call to call, on the device.
 class MaxEntropy {
  public:
@@ -136,22 +120,6 @@ void RowPenalty(Context& context, const RowPenaltyArgs& args, HeadPenalty* sums)
   Launch(HeadPenaltyKernel, dim3(static_cast<unsigned>(heads)), dim3(kThreads), 0, stream, partials,
          batch, head_sums);
   CopyToHost(context, head_sums, sums, heads * static_cast<int64_t>(sizeof(HeadPenalty)));
-}
-
-void FillHeads(Context& context, const double* values, const TensorView& gradient) {
-  const int64_t batch = gradient.dim(0);
-  const int64_t heads = gradient.dim(1);
-  const int64_t positions = gradient.dim(2);
-  if (gradient.size() == 0) return;
-  for (int64_t first = 0; first < heads; first += kHeadsOfLaunch) {
-    const int64_t count = std::min<int64_t>(kHeadsOfLaunch, heads - first);
-    HeadValues launch_values = {};
-    std::transform(values + first, values + first + count, launch_values.of,
-                   [](double value) { return static_cast<float>(value); });
-    Launch(FillHeadsKernel, dim3(static_cast<unsigned>(batch * count)), dim3(kThreads), 0,
-           context.cuda().stream, launch_values, static_cast<int>(first), static_cast<int>(count),
-           static_cast<int>(heads), static_cast<int>(positions), gradient.data<float>());
-  }
 }
 
 }  // namespace entrain::cuda

@@ -116,19 +116,6 @@ TEST(EntropyPenaltyGpuTest, NoRows) {
   RowPenalty(Gpu(), {.entropy = entropy, .threshold = threshold, .max_entropy = max.data()},
              sums.data());
   EXPECT_EQ(sums[1].penalty, 0.0);
-  FillHeads(Gpu(), max.data(), entropy);
-}
-
-TEST(EntropyPenaltyGpuTest, FillsHeads) {
-  ENTRAIN_REQUIRE_GPU();
-  for (const Case& c : kCases) {
-    GpuTwin gradient(DType::kF32, {c.batch, c.heads, c.positions});
-    gradient.Fill(NAN);
-    Doubles values;
-    for (int64_t h = 0; h < c.heads; ++h) values.push_back(0.1 * static_cast<double>(h) - 1.0);
-    OnBoth([&](Context& context, auto view) { FillHeads(context, values.data(), view(gradient)); });
-    EXPECT_EQ(gradient.gpu.GetDoubles(), gradient.cpu.values()) << c.heads << " heads";
-  }
 }
 
 }  // namespace
