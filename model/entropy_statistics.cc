@@ -49,14 +49,10 @@ void EntropyStatistics::Clear() {
 void EntropyStatistics::Add(Context& context, const TensorView& entropy) {
   CHECK_EQ(entropy.num_dims(), 4);
   CHECK_EQ(entropy.dim(0), layers_);
+  CHECK_EQ(entropy.dim(2), heads_);
   EntropyStatistics added(layers_, heads_);
   added.rows_ = entropy.dim(1) * entropy.dim(3);
-  const int64_t layer_rows = entropy.dim(1) * entropy.dim(2);
-  for (int64_t l = 0; l < layers_; ++l) {
-    const TensorView layer = entropy.Rows(l * layer_rows, layer_rows)
-                                 .Reshape({entropy.dim(1), entropy.dim(2), entropy.dim(3)});
-    EntropyMoments(context, layer, &added.moments_[static_cast<size_t>(l * heads_)]);
-  }
+  EntropyMoments(context, entropy, added.moments_.data());
   Merge(added);
 }
 

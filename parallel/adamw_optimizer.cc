@@ -37,13 +37,15 @@ int64_t AdamWOptimizer::BytesNeeded(const ParamSet& params, int dp, int zero) {
 }
 
 double AdamWOptimizer::GradientNorm(Context& context, const TensorParallel& tp) const {
+  std::vector<TensorView> parts;
+  for (int i = 0; i < params_.size(); ++i) {
+    parts.push_back(Slice(params_.flat_gradient(), PartOf(params_, {i}, owned()).flat));
+  }
+  const std::vector<double> sums = SumsOfSquares(context, parts);
   // Of parameters that every tp rank holds, and of those that are cut.
   double squares[] = {0.0, 0.0};
   for (int i = 0; i < params_.size(); ++i) {
-    const ElementRange flat = PartOf(params_, {i}, owned()).flat;
-    if (flat.size() == 0) continue;
-    squares[params_.spec({i}).shard.is_cut() ? 1 : 0] +=
-        SumOfSquares(context, Slice(params_.flat_gradient(), flat));
+    squares[params_.spec({i}).shard.is_cut() ? 1 : 0] += sums[static_cast<size_t>(i)];
   }
   if (sharded_) dp_.host().AllReduce({squares, DType::kF64, {2}}, ReduceOp::kSum, "gradient norm");
   tp.SumOnHost({&squares[1], 1}, "gradient norm");

@@ -5,7 +5,8 @@
 
 namespace entrain {
 ENTRAIN_BACKENDS(void ColumnSum(Context& context, const ColumnSumArgs& args))
-ENTRAIN_BACKENDS(double SumOfSquares(Context& context, const TensorView& x))
+ENTRAIN_BACKENDS(std::vector<double> SumsOfSquares(Context& context,
+                                                   const std::vector<TensorView>& vectors))
 ENTRAIN_BACKENDS(void EntropyMoments(Context& context, const TensorView& entropy,
                                      HeadMoments* moments))
 
@@ -20,15 +21,21 @@ void ColumnSum(Context& context, const ColumnSumArgs& args) {
 }
 
 double SumOfSquares(Context& context, const TensorView& x) {
-  CheckDType("sum of squares x", x, DType::kF32);
-  CheckDense("sum of squares x", x);
-  ENTRAIN_DISPATCH(SumOfSquares, context, x);
+  return SumsOfSquares(context, {x}).front();
+}
+
+std::vector<double> SumsOfSquares(Context& context, const std::vector<TensorView>& vectors) {
+  for (const TensorView& x : vectors) {
+    CheckDType("sum of squares x", x, DType::kF32);
+    CheckDense("sum of squares x", x);
+  }
+  ENTRAIN_DISPATCH(SumsOfSquares, context, vectors);
 }
 
 void EntropyMoments(Context& context, const TensorView& entropy, HeadMoments* moments) {
-  CHECK_EQ(entropy.num_dims(), 3) << "entropy moments: " << Describe(entropy);
-  CheckF32("entropy", entropy, {entropy.dim(0), entropy.dim(1), entropy.dim(2)});
-  CHECK_GT(entropy.dim(0) * entropy.dim(2), 0) << "entropy moments: no rows";
+  CHECK_EQ(entropy.num_dims(), 4) << "entropy moments: " << Describe(entropy);
+  CheckF32("entropy", entropy, {entropy.dim(0), entropy.dim(1), entropy.dim(2), entropy.dim(3)});
+  CHECK_GT(entropy.dim(1) * entropy.dim(3), 0) << "entropy moments: no rows";
   ENTRAIN_DISPATCH(EntropyMoments, context, entropy, moments);
 }
 

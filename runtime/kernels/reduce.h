@@ -2,6 +2,8 @@
 #ifndef ENTRAIN_RUNTIME_KERNELS_REDUCE_H_
 #define ENTRAIN_RUNTIME_KERNELS_REDUCE_H_
 
+#include <vector>
+
 #include "runtime/device/context.h"
 #include "runtime/tensor/tensor_view.h"
 
@@ -21,6 +23,8 @@ void ColumnSum(Context& context, const ColumnSumArgs& args);
 // Σ x², x f32, dense; fp64 within chunks of fixed size, chunks in order. Not finite exactly when some x is not finite
 // (or the sum leaves fp64).
 double SumOfSquares(Context& context, const TensorView& x);
+// The same of several, for which the host waits once.
+std::vector<double> SumsOfSquares(Context& context, const std::vector<TensorView>& vectors);
 
 // Sum, sum of squares, least and largest of each head's row entropies.
 struct HeadMoments {
@@ -29,7 +33,7 @@ struct HeadMoments {
   float min;
   float max;
 };
-// entropy f32 [B, H, T] → moments[H], over B and T in that order, in fp64.
+// entropy f32 [L, B, H, T] → moments, a host array [L, H]: over B and T in that order, in fp64.
 void EntropyMoments(Context& context, const TensorView& entropy, HeadMoments* moments);
 
 }  // namespace entrain

@@ -67,24 +67,29 @@ void ColumnSum(Context& context, const ColumnSumArgs& args) {
   });
 }
 
-double SumOfSquares(Context& context, const TensorView& x) {
-  const auto* from = x.data<float>();
-  return SumChunks(context, x.size(), kChunk, [&](int64_t begin, int64_t end) {
-    return ChunkSumOfSquares(from + begin, end - begin);
-  });
+std::vector<double> SumsOfSquares(Context& context, const std::vector<TensorView>& vectors) {
+  std::vector<double> sums;
+  for (const TensorView& x : vectors) {
+    const auto* from = x.data<float>();
+    sums.push_back(SumChunks(context, x.size(), kChunk, [&](int64_t begin, int64_t end) {
+      return ChunkSumOfSquares(from + begin, end - begin);
+    }));
+  }
+  return sums;
 }
 
 void EntropyMoments(Context& context, const TensorView& entropy, HeadMoments* moments) {
-  const int64_t batch = entropy.dim(0);
-  const int64_t heads = entropy.dim(1);
-  const int64_t positions = entropy.dim(2);
-  ParallelFor(context, heads, [&](int64_t head) {
-    const float first = *entropy.row<float>(head);
+  const int64_t batch = entropy.dim(1);
+  const int64_t heads = entropy.dim(2);
+  const int64_t positions = entropy.dim(3);
+  ParallelFor(context, entropy.dim(0) * heads, [&](int64_t i) {
+    const int64_t first_row = i / heads * batch * heads + i % heads;
+    const float first = *entropy.row<float>(first_row);
     HeadMoments result = {.sum = 0.0, .sum_of_squares = 0.0, .min = first, .max = first};
     for (int64_t b = 0; b < batch; ++b) {
-      AddRow(entropy.row<float>(b * heads + head), positions, result);
+      AddRow(entropy.row<float>(first_row + b * heads), positions, result);
     }
-    moments[head] = result;
+    moments[i] = result;
   });
 }
 

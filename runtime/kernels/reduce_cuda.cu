@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <vector>
+
 #include "runtime/device/device_memory.h"
 #include "runtime/kernels/cuda_partials.cuh"
 #include "runtime/kernels/cuda_scratch.h"
@@ -42,6 +45,8 @@ __global__ void __launch_bounds__(kThreads)
   if (thread == 0) partial[blockIdx.x] = sum;
 }
 
+int64_t ChunksOf(const TensorView& x) { return (x.size() + kChunk - 1) / kChunk; }
+
 // One block.
 __global__ void __launch_bounds__(kThreads)
     SumPartialsKernel(const double* partial, int64_t chunks, double* sum) {
@@ -52,19 +57,18 @@ __global__ void __launch_bounds__(kThreads)
 
 constexpr int kMomentThreads = 1024;
 
-// Block h: head h. Warp w takes the rows of batch entries w, w + 32, …
+// Block l·H + h: head h of layer l. Warp w takes the rows of batch entries w, w + 32, …
 __global__ void __launch_bounds__(kMomentThreads)
-    EntropyMomentsKernel(const float* entropy, int64_t batch, int64_t positions,
+    EntropyMomentsKernel(const float* entropy, int64_t batch, int64_t heads, int64_t positions,
                          HeadMoments* moments) {
   __shared__ double scratch[kMaxWarps];
   __shared__ float float_scratch[kMaxWarps];
-  const int64_t head = blockIdx.x;
-  const int64_t heads = gridDim.x;
+  const int64_t first_row = blockIdx.x / heads * batch * heads + blockIdx.x % heads;
   double sum = 0.0, sum_of_squares = 0.0;
-  float min = entropy[head * positions];
+  float min = entropy[first_row * positions];
   float max = min;
   for (int64_t b = threadIdx.x / kWarp; b < batch; b += kMomentThreads / kWarp) {
-    const float* row = entropy + (b * heads + head) * positions;
+    const float* row = entropy + (first_row + b * heads) * positions;
 #pragma unroll 4
     for (int64_t t = threadIdx.x % kWarp; t < positions; t += kWarp) {
       const float value = row[t];
@@ -78,7 +82,7 @@ __global__ void __launch_bounds__(kMomentThreads)
                               .sum_of_squares = BlockReduce(sum_of_squares, scratch, SumOf()),
                               .min = BlockReduce(min, float_scratch, MinOf()),
                               .max = BlockReduce(max, float_scratch, MaxOf())};
-  if (threadIdx.x == 0) moments[head] = result;
+  if (threadIdx.x == 0) moments[blockIdx.x] = result;
 }
 
 // The sums of chunks, then, in order, their sum. n: see SumRowsKernel.
@@ -119,27 +123,37 @@ void ColumnSum(Context& context, const ColumnSumArgs& args) {
   });
 }
 
-double SumOfSquares(Context& context, const TensorView& x) {
-  const int64_t size = x.size();
-  if (size == 0) return 0.0;
-  const int64_t chunks = (size + kChunk - 1) / kChunk;
-  auto* partial = context.Cache<CudaScratch>().Take<double>(chunks + 1);
+std::vector<double> SumsOfSquares(Context& context, const std::vector<TensorView>& vectors) {
+  std::vector<double> sums(vectors.size());
+  int64_t most_chunks = 0;
+  for (const TensorView& x : vectors) most_chunks = std::max(most_chunks, ChunksOf(x));
+  if (most_chunks == 0) return sums;
+  // One vector after another, so the next one's partial sums may take the place of the last one's.
+  const auto count = static_cast<int64_t>(vectors.size());
+  auto* found = context.Cache<CudaScratch>().Take<double>(count + most_chunks);
+  double* partial = found + count;
   const cudaStream_t stream = context.cuda().stream;
-  Launch(SumOfSquaresKernel, static_cast<unsigned>(chunks), kThreads, 0, stream, x.data<float>(),
-         size, BeginAtFours(x), partial);
-  Launch(SumPartialsKernel, 1, kThreads, 0, stream, partial, chunks, partial + chunks);
-  double sum = 0.0;
-  CopyToHost(context, partial + chunks, &sum, sizeof(sum));
-  return sum;
+  for (int64_t i = 0; i < count; ++i) {
+    const TensorView& x = vectors[static_cast<size_t>(i)];
+    const int64_t chunks = ChunksOf(x);
+    if (chunks > 0) {
+      Launch(SumOfSquaresKernel, static_cast<unsigned>(chunks), kThreads, 0, stream,
+             x.data<float>(), x.size(), BeginAtFours(x), partial);
+    }
+    Launch(SumPartialsKernel, 1, kThreads, 0, stream, partial, chunks, found + i);
+  }
+  CopyToHost(context, found, sums.data(), count * static_cast<int64_t>(sizeof(double)));
+  return sums;
 }
 
 void EntropyMoments(Context& context, const TensorView& entropy, HeadMoments* moments) {
-  const int64_t heads = entropy.dim(1);
-  if (heads == 0) return;
-  auto* found = context.Cache<CudaScratch>().Take<HeadMoments>(heads);
-  Launch(EntropyMomentsKernel, static_cast<unsigned>(heads), kMomentThreads, 0,
-         context.cuda().stream, entropy.data<float>(), entropy.dim(0), entropy.dim(2), found);
-  CopyToHost(context, found, moments, heads * static_cast<int64_t>(sizeof(HeadMoments)));
+  const int64_t count = entropy.dim(0) * entropy.dim(2);  // of heads, in all layers
+  if (count == 0) return;
+  auto* found = context.Cache<CudaScratch>().Take<HeadMoments>(count);
+  Launch(EntropyMomentsKernel, static_cast<unsigned>(count), kMomentThreads, 0,
+         context.cuda().stream, entropy.data<float>(), entropy.dim(1), entropy.dim(2),
+         entropy.dim(3), found);
+  CopyToHost(context, found, moments, count * static_cast<int64_t>(sizeof(HeadMoments)));
 }
 
 }  // namespace entrain::cuda

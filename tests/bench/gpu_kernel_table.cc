@@ -86,9 +86,10 @@ class Table {
   void Attention() {
     for (const int64_t length : shapes_.lengths) Attention(length);
     const TensorView entropy = Attended(shapes_.lengths.back(), 1);
+    const TensorView layer = entropy.Reshape({1, entropy.dim(0), entropy.dim(1), entropy.dim(2)});
     std::vector<HeadMoments> moments(static_cast<size_t>(shapes_.heads));
     Bytes("entropy moments", entropy.bytes(),
-          [&] { EntropyMoments(context_, entropy, moments.data()); });
+          [&] { EntropyMoments(context_, layer, moments.data()); });
     const TensorView gradient = Attended(shapes_.lengths.back(), 1);
     const TensorView threshold = Tensor(DType::kF32, {shapes_.heads});
     const std::vector<double> most(static_cast<size_t>(shapes_.lengths.back()), 5.0);

@@ -91,15 +91,24 @@ TEST(SumOfSquaresGpuTest, NotFiniteExactlyWhenAnElementIsNot) {
   }
 }
 
+TEST(SumsOfSquaresGpuTest, OfEachAsOfOneAlone) {
+  ENTRAIN_REQUIRE_GPU();
+  GpuTwin a = NormalTwin(DType::kF32, {50000}, 1), b = NormalTwin(DType::kF32, {3}, 2);
+  const TensorView views[] = {On(Gpu(), a), TensorView(nullptr, DType::kF32, {0}), On(Gpu(), b)};
+  EXPECT_EQ(
+      SumsOfSquares(Gpu(), {views[0], views[1], views[2]}),
+      (std::vector<double>{SumOfSquares(Gpu(), views[0]), 0.0, SumOfSquares(Gpu(), views[2])}));
+}
+
 TEST(EntropyMomentsGpuTest, OverBatchAndPositions) {
   ENTRAIN_REQUIRE_GPU();
   struct Shape {
-    int64_t batch, heads, positions;
+    int64_t layers, batch, heads, positions;
   };
-  for (const Shape& s : {Shape{3, 4, 37}, {1, 2, 1}, {40, 1, 130}}) {
-    GpuTwin entropy = NormalTwin(DType::kF32, {s.batch, s.heads, s.positions}, 1);
-    std::vector<HeadMoments> expected(static_cast<size_t>(s.heads));
-    std::vector<HeadMoments> found(static_cast<size_t>(s.heads));
+  for (const Shape& s : {Shape{2, 3, 4, 37}, {1, 1, 2, 1}, {3, 40, 1, 130}}) {
+    GpuTwin entropy = NormalTwin(DType::kF32, {s.layers, s.batch, s.heads, s.positions}, 1);
+    std::vector<HeadMoments> expected(static_cast<size_t>(s.layers * s.heads));
+    std::vector<HeadMoments> found(expected.size());
     EntropyMoments(Cpu(), On(Cpu(), entropy), expected.data());
     EntropyMoments(Gpu(), On(Gpu(), entropy), found.data());
     for (size_t h = 0; h < found.size(); ++h) {
@@ -109,7 +118,7 @@ TEST(EntropyMomentsGpuTest, OverBatchAndPositions) {
       EXPECT_EQ(found[h].min, expected[h].min);
       EXPECT_EQ(found[h].max, expected[h].max);
     }
-    std::vector<HeadMoments> again(static_cast<size_t>(s.heads));
+    std::vector<HeadMoments> again(expected.size());
     EntropyMoments(Gpu(), On(Gpu(), entropy), again.data());
     for (size_t h = 0; h < found.size(); ++h) {
       EXPECT_EQ(found[h].sum, again[h].sum);
