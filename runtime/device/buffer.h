@@ -15,7 +15,7 @@ namespace entrain {
 // Running out ends the process with the size asked for (callers compare the plan with free memory beforehand).
 class Buffer {
  public:
-  // Of every start, and of what an arena lays out: a cache line, and two of the widest loads of a GPU's warp.
+  // Of every start, and of what an arena lays out: a cache line, which is four of a GPU thread's widest loads.
   static constexpr int64_t kAlignment = 64;
 
   Buffer() = default;

@@ -54,6 +54,12 @@ class TensorView {
     return data<T>() + i * row_stride_;
   }
 
+  // The same shape and strides over other memory.
+  TensorView Over(void* data) const {
+    TensorView view = *this;
+    view.data_ = data;
+    return view;
+  }
   // Rows [begin, begin + count) of a view seen as [rows, last dim].
   TensorView Rows(int64_t begin, int64_t count) const {
     auto* start = static_cast<char*>(data_) + begin * row_stride_ * SizeOf(dtype_);

@@ -78,26 +78,9 @@ class GpuTensor {
 
  private:
   explicit GpuTensor(const TensorView& shape)
-      : memory_(DeviceKind::kCuda, shape.bytes()), view_(shape) {
-    view_ = Over(shape, memory_.data());
+      : memory_(DeviceKind::kCuda, shape.bytes()), view_(shape.Over(memory_.data())) {
     FillBytes(Gpu(), view_.raw(), 0xff, view_.bytes());
     SetAs(std::vector<float>(Size(), 0.0F));
-  }
-
-  static TensorView Over(const TensorView& shape, void* data) {
-    const auto dim = [&](int i) { return shape.dim(i); };
-    switch (shape.num_dims()) {
-      case 1:
-        return {data, shape.dtype(), {dim(0)}, shape.row_stride()};
-      case 2:
-        return {data, shape.dtype(), {dim(0), dim(1)}, shape.row_stride()};
-      case 3:
-        return {data, shape.dtype(), {dim(0), dim(1), dim(2)}, shape.row_stride()};
-      case 4:
-        return {data, shape.dtype(), {dim(0), dim(1), dim(2), dim(3)}, shape.row_stride()};
-      default:
-        return {data, shape.dtype(), {dim(0), dim(1), dim(2), dim(3), dim(4)}, shape.row_stride()};
-    }
   }
 
   size_t Size() const { return static_cast<size_t>(view_.size()); }

@@ -39,10 +39,7 @@ class TestTensor {
   static TestTensor F32(std::initializer_list<int64_t> dims) { return {DType::kF32, dims}; }
 
   // The view of this object's elements; it stays valid when the object is moved.
-  TensorView view() {
-    TensorView view = shape_;
-    return WithData(view, bytes_.data());
-  }
+  TensorView view() { return shape_.Over(bytes_.data()); }
   int64_t size() const { return shape_.size(); }
 
   double At(int64_t i) const {
@@ -92,23 +89,6 @@ class TestTensor {
     return static_cast<size_t>((i / width * shape_.row_stride() + i % width) *
                                SizeOf(shape_.dtype()));
   }
-  static TensorView WithData(const TensorView& shape, void* data) {
-    const int64_t stride = shape.row_stride();
-    switch (shape.num_dims()) {
-      case 1:
-        return {data, shape.dtype(), {shape.dim(0)}, stride};
-      case 2:
-        return {data, shape.dtype(), {shape.dim(0), shape.dim(1)}, stride};
-      case 3:
-        return {data, shape.dtype(), {shape.dim(0), shape.dim(1), shape.dim(2)}, stride};
-      default:
-        return {data,
-                shape.dtype(),
-                {shape.dim(0), shape.dim(1), shape.dim(2), shape.dim(3), shape.dim(4)},
-                stride};
-    }
-  }
-
   TensorView shape_;
   std::vector<std::byte> bytes_;
 };

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/support/attention_checks.h"
 #include "tests/support/attention_operands.h"
 
 namespace entrain {
@@ -17,50 +18,11 @@ namespace {
 class AttentionCases : public ::testing::TestWithParam<AttentionCase> {};
 
 TEST_P(AttentionCases, EqualsReference) {
-  const AttentionCase c = GetParam();
-  const bool f32 = c.dtype == DType::kF32;
   auto context = AttentionContext(2);
-  const AttentionOperands operands(c);
+  const AttentionOperands operands(GetParam());
   operands.Forward(*context);
   operands.Backward(*context);
-
-  ErrorSum out, dq, dk, dv, dt;
-  std::vector<double> dt_want(operands.dtemperature.size(), 0.0);
-  const int64_t columns = c.length + kSpareColumns;
-  for (int64_t b = 0; b < c.batch; ++b) {
-    for (int64_t h = 0; h < c.heads; ++h) {
-      const AttentionReference want = operands.Reference(b, h);
-      out.Add(operands.OutPart(operands.out, b, h), want.out);
-      dq.Add(operands.Part(operands.dqkv, b, h, 0), want.dq);
-      dk.Add(operands.Part(operands.dqkv, b, h, 1), want.dk);
-      dv.Add(operands.Part(operands.dqkv, b, h, 2), want.dv);
-      EXPECT_LE(MaxDifference(operands.Rows(operands.lse, b, h), want.lse), 2e-6);
-      EXPECT_LE(MaxDifference(operands.Rows(operands.entropy, b, h), want.entropy), 2e-6);
-      EXPECT_EQ(operands.Rows(operands.entropy, b, h)[0], 0.0);
-      for (int64_t i = 0; i < c.length; ++i) {
-        if (c.temperature == TemperatureKind::kPerHead) dt_want[h] += want.dtemperature[i];
-        if (c.temperature == TemperatureKind::kPerQuery) {
-          dt_want[h * columns + i] += want.dtemperature[i];
-        }
-      }
-    }
-  }
-  // Over two or three rows no averaging hides one row's cancellation.
-  const double f32_tolerance = c.length > 3 ? 2e-6 : 5e-6;
-  const double tolerance = f32 ? f32_tolerance : 1e-2;
-  EXPECT_LE(out.Value(), f32 ? 1e-6 : 4e-3);
-  if (c.length > 1) {
-    EXPECT_LE(dq.Value(), tolerance);
-    EXPECT_LE(dk.Value(), tolerance);
-  } else {
-    EXPECT_EQ(dq.difference, 0.0);  // one score: no gradient, exactly
-    EXPECT_EQ(dk.difference, 0.0);
-  }
-  EXPECT_LE(dv.Value(), tolerance);
-  if (c.temperature != TemperatureKind::kNone) {
-    dt.Add(operands.dtemperature.Values(), dt_want);
-    EXPECT_LE(dt.Value(), f32 ? 4e-6 : 2e-2);
-  }
+  ExpectReference(operands, 4e-6);
 }
 
 std::vector<AttentionCase> Cases() {
