@@ -59,7 +59,9 @@ TEST_F(DeviceSwitchTest, ARunGivesTheSameBitsAgainAndWhenItIsCut) {
     for (const auto& [file, text] : CheckpointBytes(config_.run.dir, 8)) {
       if (file == "config.toml") continue;  // names the run's folder
       for (const auto& [other, expected] : bytes) {
-        if (file == other) EXPECT_TRUE(text == expected) << file;
+        if (file == other) {
+          EXPECT_TRUE(text == expected) << file;
+        }
       }
     }
   }
