@@ -1,7 +1,6 @@
 #include "launcher/entropy_over_ranks.h"
 
 #include <algorithm>
-#include <utility>
 
 namespace entrain {
 namespace {
@@ -28,24 +27,29 @@ std::vector<double> Gather(const std::vector<double>& mine, int64_t layers, Comm
 
 }  // namespace
 
-StatisticsSum::StatisticsSum(EntropyStatistics mine, Communicator& dp) : all_(std::move(mine)) {
+MomentsOverRanks::MomentsOverRanks(const HeadMoments& moments, Communicator& dp) {
   if (dp.size() == 1) return;
-  sums_ = all_.Sums();
-  extremes_ = all_.Extremes();
-  summing_ = dp.StartAllReduce({sums_.data(), DType::kF64, {static_cast<int64_t>(sums_.size())}},
-                               ReduceOp::kSum, "entropy statistics");
-  comparing_ =
-      dp.StartAllReduce({extremes_.data(), DType::kF32, {static_cast<int64_t>(extremes_.size())}},
-                        ReduceOp::kMax, "entropy extremes");
+  summing_ = dp.StartAllReduce(moments.sums, ReduceOp::kSum, "entropy statistics");
+  comparing_ = dp.StartAllReduce(moments.extremes, ReduceOp::kMax, "entropy extremes");
 }
 
-EntropyStatistics StatisticsSum::Wait() {
-  if (summing_.valid()) {
-    summing_.Wait();
-    comparing_.Wait();
-    all_.Set(sums_, extremes_);
-  }
-  return std::move(all_);
+void MomentsOverRanks::Wait() {
+  if (!summing_.valid()) return;
+  summing_.Wait();
+  comparing_.Wait();
+}
+
+EntropyStatistics SumOverRanks(const EntropyStatistics& mine, Communicator& dp) {
+  if (dp.size() == 1) return mine;
+  std::vector<double> sums = mine.Sums();
+  std::vector<float> extremes = mine.Extremes();
+  dp.AllReduce({sums.data(), DType::kF64, {static_cast<int64_t>(sums.size())}}, ReduceOp::kSum,
+               "entropy statistics");
+  dp.AllReduce({extremes.data(), DType::kF32, {static_cast<int64_t>(extremes.size())}},
+               ReduceOp::kMax, "entropy extremes");
+  EntropyStatistics all = mine;
+  all.Set(sums, extremes);
+  return all;
 }
 
 EntropyStatistics GatherHeads(const EntropyStatistics& mine, Communicator& tp) {

@@ -10,28 +10,22 @@
 
 namespace entrain {
 
-// A sum over the rows of all ranks, under way; the same on each.
-class StatisticsSum {
+// Moments become those of the rows of all ranks, in place, while ops go on.
+class MomentsOverRanks {
  public:
-  // Begins. `dp` must outlive it.
-  StatisticsSum(EntropyStatistics mine, Communicator& dp);
-  StatisticsSum(const StatisticsSum&) = delete;  // what is under way knows its memory
-  StatisticsSum& operator=(const StatisticsSum&) = delete;
+  // Begins. `dp`, for memory of the moments' device, must outlive it.
+  MomentsOverRanks(const HeadMoments& moments, Communicator& dp);
 
-  // The sum, once. To be called before it is destroyed.
-  EntropyStatistics Wait();
+  // To be called before it is destroyed.
+  void Wait();
 
  private:
-  EntropyStatistics all_;
-  std::vector<double> sums_;
-  std::vector<float> extremes_;
   PendingCollective summing_;  // without other ranks there is none
   PendingCollective comparing_;
 };
 
-inline EntropyStatistics SumOverRanks(const EntropyStatistics& mine, Communicator& dp) {
-  return StatisticsSum(mine, dp).Wait();
-}
+// The same of statistics of the host.
+EntropyStatistics SumOverRanks(const EntropyStatistics& mine, Communicator& dp);
 
 // Of the heads of all ranks in their order, the same on each.
 EntropyStatistics GatherHeads(const EntropyStatistics& mine, Communicator& tp);

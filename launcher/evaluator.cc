@@ -69,10 +69,12 @@ absl::Status EvaluateTurns(Context& context, Model& model, Arena& arena, const T
     Arena::Scope scope(arena);
     Activations activations =
         model.transformer().AllocateActivations(arena, EvaluationLayout(model, count));
-    const double loss = model.transformer().Loss(
-        context, PutTokens(context, model, *tokens, activations), activations);
+    model.transformer().Loss(context, PutTokens(context, model, *tokens, activations), activations);
+    const double loss = model.transformer().MeanLoss(context, activations);
     result->loss += loss * static_cast<double>(count) / static_cast<double>(turns.sequences);
-    result->entropy.Add(context, activations.entropy);
+    EntropyMoments(context, activations.entropy, activations.moments);
+    result->entropy.Merge(
+        EntropyStatistics::Read(context, activations.moments, activations.rows()));
     if (regularizer != nullptr) {
       regularizer->AddEvaluation(context, model.params(), activations.entropy);
     }
@@ -80,16 +82,16 @@ absl::Status EvaluateTurns(Context& context, Model& model, Arena& arena, const T
   return absl::OkStatus();
 }
 
-void SumOverDp(Communicator& dp, EntropyRegularizer* regularizer, Evaluation* result) {
-  std::vector<double> sums = {result->loss, 0.0, 0.0};
-  if (regularizer != nullptr) {
-    const std::vector<double> penalty = regularizer->EvaluationSums();
-    std::copy(penalty.begin(), penalty.end(), sums.begin() + 1);
-  }
-  dp.AllReduce({sums.data(), DType::kF64, {3}}, ReduceOp::kSum, "validation loss");
-  result->loss = sums[0];
+// `penalty`: the regulariser's sums, of this rank and then of all.
+void SumOverDp(Communicator& dp, std::vector<double>* penalty, Evaluation* result) {
+  std::vector<double> sums = *penalty;
+  sums.push_back(result->loss);
+  dp.AllReduce({sums.data(), DType::kF64, {static_cast<int64_t>(sums.size())}}, ReduceOp::kSum,
+               "validation loss");
+  result->loss = sums.back();
+  sums.pop_back();
+  *penalty = sums;
   result->entropy = SumOverRanks(result->entropy, dp);
-  if (regularizer != nullptr) regularizer->SetEvaluationSums({sums[1], sums[2]});
 }
 
 // Every tp rank has the penalty and the entropies of its own heads.
@@ -106,7 +108,7 @@ absl::StatusOr<Evaluation> Evaluate(Context& context, Model& model, Arena& arena
   Evaluation result;
   result.entropy = EntropyStatistics(model.config().layers, model.tp().Share(model.config().heads));
   EntropyRegularizer* regularizer = model.regularizer();
-  if (regularizer != nullptr) regularizer->BeginEvaluation();
+  if (regularizer != nullptr) regularizer->BeginEvaluation(context);
   model.transformer().BeginStep(context, false);
   Turns turns{.sequences = data.num_sequences(), .batch = batch};
   if (mesh != nullptr) {
@@ -119,10 +121,13 @@ absl::StatusOr<Evaluation> Evaluate(Context& context, Model& model, Arena& arena
   absl::Status status = EvaluateTurns(context, model, arena, data, turns, mesh, &result);
   if (mesh != nullptr) status = mesh->world().Agree(status, "validation");
   RETURN_IF_ERROR(status);
-  if (mesh != nullptr) SumOverDp(mesh->dp(), regularizer, &result);
+  std::vector<double> penalty;
+  if (regularizer != nullptr) penalty = regularizer->EvaluationSums(context);
+  if (mesh != nullptr) SumOverDp(mesh->dp(), &penalty, &result);
   result.tokens = turns.sequences * data.sequence_length();
   if (regularizer != nullptr) {
-    result.penalty = regularizer->EvaluationPenalty(context, model.params(), result.entropy);
+    result.penalty =
+        regularizer->EvaluationPenalty(context, model.params(), result.entropy, penalty);
   }
   if (mesh != nullptr) JoinHeads(mesh->tp(), &result);
   result.total = result.loss;

@@ -110,6 +110,8 @@ std::string StartBanner(const BannerFacts& facts) {
   if (facts.collectives.over && facts.mesh.world() > 1) {
     text += Row("collectives", Collectives(facts.collectives));
   }
+  if (facts.graph.used) text += Row("step", "one CUDA graph from the third on");
+  if (!facts.graph.why_not.empty()) text += Row("step", "no CUDA graph: " + facts.graph.why_not);
   text += Row("threads", facts.threads.text);
   text += Row("precision", absl::StrCat(std::string(kPrecisionNames.Name(config.train.precision)),
                                         config.train.recompute ? ", activations recomputed" : ""));

@@ -17,6 +17,7 @@ struct BannerFacts {
   const Model& model;
   std::string device;
   const DeviceCollectives& collectives;
+  StepGraphChoice graph;
   ThreadPlan threads;
   MeshShape mesh;
   std::string launcher;

@@ -51,27 +51,37 @@ std::string Describe(const StepTimes& times) {
   return text;
 }
 
+void StepClock::EnterOnHost(Section section) {
+  host_section_ = section;
+  host_entered_ = Clock::now();
+}
+
+void StepClock::LeaveOnHost() {
+  times_.*host_section_ += std::chrono::duration<double>(Clock::now() - host_entered_).count();
+}
+
 void StepClock::Enter(Section section) {
-  const Clock::time_point now = Clock::now();
-  const CollectiveTime collective = mesh_.collective_time();
-  if (section_ != nullptr) {
-    const double exposed = collective.exposed_seconds - at_entry_.exposed_seconds;
-    const double under_way = collective.under_way_seconds - at_entry_.under_way_seconds;
-    const double elapsed = std::chrono::duration<double>(now - entered_).count();
-    times_.*section_ += elapsed - exposed;
-    times_.communication_exposed += exposed;
-    // Its section waits for nothing else.
-    if (section_ == &StepTimes::entropy) times_.entropy_reduction += exposed;
-    // An operation is counted when it has been waited for, so here all of it that nobody waited for is hidden.
-    times_.communication_hidden += std::max(0.0, under_way - exposed);
-  }
-  section_ = section;
-  entered_ = now;
-  at_entry_ = collective;
+  timeline_->Mark(static_cast<int>(sections_.size()));
+  sections_.push_back({section, mesh_.collective_time()});
+}
+
+void StepClock::Charge(const Entered& entered, const CollectiveTime& after, double seconds) {
+  const double exposed = after.exposed_seconds - entered.before.exposed_seconds;
+  const double under_way = after.under_way_seconds - entered.before.under_way_seconds;
+  times_.*entered.section += std::max(0.0, seconds - exposed);
+  times_.communication_exposed += exposed;
+  // Its section waits for nothing else.
+  if (entered.section == &StepTimes::entropy) times_.entropy_reduction += exposed;
+  // An operation is counted when it has been waited for, so here all of it that nobody waited for is hidden.
+  times_.communication_hidden += std::max(0.0, under_way - exposed);
 }
 
 StepTimes StepClock::Take() {
-  Enter(nullptr);
+  for (size_t i = 0; i + 1 < sections_.size(); ++i) {
+    if (sections_[i].section == nullptr) continue;
+    const auto point = static_cast<int>(i);
+    Charge(sections_[i], sections_[i + 1].before, timeline_->Seconds(point, point + 1));
+  }
   return std::exchange(times_, StepTimes());
 }
 

@@ -3,11 +3,13 @@
 #define ENTRAIN_LAUNCHER_STEP_TIMES_H_
 
 #include <chrono>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "parallel/mesh.h"
+#include "runtime/device/timeline.h"
 
 namespace entrain {
 
@@ -31,26 +33,42 @@ struct StepTimes {
 // "data 0 %, forward 31 %, …" of the sum of what is disjoint, then the share of communication that was hidden.
 std::string Describe(const StepTimes& times);
 
-// Charges time to one section at a time.
+// Charges time to one section at a time: that of the device where ops are issued to one, which may be ahead of them, and the
+// host's for the reading of data.
 class StepClock {
  public:
   using Section = double StepTimes::*;
 
-  explicit StepClock(const Mesh& mesh) : mesh_(mesh) {}
+  // Both must outlive it.
+  StepClock(Context& context, const Mesh& mesh)
+      : mesh_(mesh), timeline_(Timeline::Create(context)) {}
 
-  // From now on time belongs to `section`; null: to none.
+  // The host's time until Leave belongs to `section`.
+  void EnterOnHost(Section section);
+  void LeaveOnHost();
+
+  // A step's ops begin. Where an OpGraph repeats them, they are in the sections that they were in when it was recorded.
+  void BeginOps() { sections_.clear(); }
+  // From the ops issued so far on, time belongs to `section`; null: to none.
   void Enter(Section section);
-  // Times since the last Take; the clock stops.
+  // Times since the last Take. All ops must be done.
   StepTimes Take();
 
  private:
   using Clock = std::chrono::steady_clock;
+  struct Entered {
+    Section section;
+    CollectiveTime before;
+  };
+
+  void Charge(const Entered& entered, const CollectiveTime& after, double seconds);
 
   const Mesh& mesh_;
+  std::unique_ptr<Timeline> timeline_;
   StepTimes times_;
-  Section section_ = nullptr;
-  Clock::time_point entered_;
-  CollectiveTime at_entry_;
+  std::vector<Entered> sections_;
+  Section host_section_ = nullptr;
+  Clock::time_point host_entered_;
 };
 
 }  // namespace entrain

@@ -20,6 +20,10 @@ enum class Precision { kFp32, kBf16 };
 inline constexpr EnumTable<Precision, 2> kPrecisionNames{
     {{{Precision::kFp32, "fp32"}, {Precision::kBf16, "bf16"}}}};
 
+enum class OnOff { kAuto, kOn, kOff };
+inline constexpr EnumTable<OnOff, 3> kOnOffNames{
+    {{{OnOff::kAuto, "auto"}, {OnOff::kOn, "on"}, {OnOff::kOff, "off"}}}};
+
 enum class Schedule { kConstant, kLinear, kCosine };
 inline constexpr EnumTable<Schedule, 3> kScheduleNames{{{{Schedule::kConstant, "constant"},
                                                          {Schedule::kLinear, "linear"},
@@ -52,6 +56,7 @@ struct TrainSection {
   DeviceChoice device = DeviceChoice::kAuto;
   int threads = 0;  // 0: the cores a rank may use, shared with the ranks of its host
   bool recompute = false;
+  OnOff cuda_graph = OnOff::kAuto;
   int64_t max_bad_steps = 10;  // stop after so many non-finite steps in a row
 };
 

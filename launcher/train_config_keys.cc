@@ -177,6 +177,8 @@ void AddTrainKeys(Keys* keys) {
       .Add(IntegerKey("threads", &T::threads, {.max = 1024},
                       "0: the cores a rank may use, shared with the ranks of its host"))
       .Add(BooleanKey("recompute", &T::recompute, "recompute a block's activations: less memory"))
+      .Add(EnumKey("cuda_graph", &T::cuda_graph, kOnOffNames,
+                   "a GPU's step as one launch; auto: where the host need not look within it"))
       .Add(IntegerKey("max_bad_steps", &T::max_bad_steps, kFromOne,
                       "stop after so many non-finite steps in a row"));
 }

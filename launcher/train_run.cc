@@ -47,6 +47,7 @@ absl::Status TrainRun::SetUp() {
   RETURN_IF_ERROR(CheckSameData());
   const MemoryPlan plan = PlanMemory(config_, Shape(), device_.context->device(), *model_);
   RETURN_IF_ERROR(FindResume());
+  RETURN_IF_ERROR(CheckStepGraph(config_, device_.context->device(), Shape().world()));
   if (options_.dry_run) {
     if (const auto& resumed = checkpoints_.last()) {
       RETURN_IF_ERROR(
@@ -198,6 +199,7 @@ void TrainRun::PrintBanner(const MemoryPlan& plan) const {
                    .model = *model_,
                    .device = device_.description,
                    .collectives = device_.collectives,
+                   .graph = ChooseStepGraph(config_, device_.context->device(), Shape().world()),
                    .threads = options_.threads,
                    .mesh = Shape(),
                    .launcher = options_.launcher,

@@ -85,7 +85,7 @@ std::vector<StateTensor> ModelState(Model& model) {
     tensors.push_back(ValueOf(params, {i}, PartOf(params, {i}, params.Held({i}))));
   }
   for (const Model::State& state : model.ExtraState()) {
-    tensors.push_back(BoxOf(state.name, state.shard, state.shard.box, state.data, state.device));
+    tensors.push_back(BoxOf(state.name, state.shard, state.shard.box, state.data, params.device()));
   }
   return tensors;
 }
@@ -115,7 +115,7 @@ std::vector<StateTensor> StateToWrite(Model& model, const AdamWOptimizer& optimi
   if (mesh.dp().rank() != 0) return tensors;
   for (const Model::State& state : model.ExtraState()) {
     if (!IsWrittenBy(tp_rank, state.shard)) continue;
-    tensors.push_back(BoxOf(state.name, state.shard, state.shard.box, state.data, state.device));
+    tensors.push_back(BoxOf(state.name, state.shard, state.shard.box, state.data, params.device()));
   }
   return tensors;
 }

@@ -7,6 +7,9 @@
 #include "launcher/entropy_over_ranks.h"
 #include "launcher/lr_schedule.h"
 #include "model/non_finite.h"
+#include "runtime/kernels/entropy_moments.h"
+#include "runtime/kernels/reduce.h"
+#include "runtime/tensor/tensor_copy.h"
 
 namespace entrain {
 namespace {
@@ -21,12 +24,6 @@ ActivationLayout TrainingLayout(const TrainConfig& config, int dp, DeviceKind de
           .training = true,
           .recompute = config.train.recompute,
           .logits_rows = Head::ChunkRows(device)};
-}
-
-int64_t ActivationBytes(const TrainConfig& config, int dp, DeviceKind device, const Model& model) {
-  Arena measure;
-  model.transformer().AllocateActivations(measure, TrainingLayout(config, dp, device));
-  return measure.peak_bytes();
 }
 
 AdamWHyperparameters Hyperparameters(const OptimizerSection& optimizer) {
@@ -59,8 +56,10 @@ HeadTable TableOf(int64_t layers, int64_t heads, Value&& value) {
   return table;
 }
 
-TensorView ViewOf(std::vector<double>& values) {
-  return {values.data(), DType::kF64, {static_cast<int64_t>(values.size())}};
+// A part of a dense tensor, as a vector.
+TensorView Slice(const TensorView& dense, int64_t begin, int64_t count) {
+  auto* data = static_cast<char*>(dense.raw()) + begin * SizeOf(dense.dtype());
+  return {data, dense.dtype(), {count}};
 }
 
 std::vector<ElementRange> UpdatedRanges(const TrainConfig& config, int dp, const ParamSet& params) {
@@ -91,10 +90,32 @@ MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, DeviceKi
           .optimizer = AdamWOptimizer::BytesNeeded(model.params(), mesh.dp,
                                                    static_cast<int>(config.parallel.zero)),
           .factors = model.FactorBytes(config.compute_dtype()),
-          .activations = ActivationBytes(config, mesh.dp, device, model),
+          .activations = Trainer::StepBytes(config, mesh.dp, device, model),
           .wire = GradientBuckets::BytesNeeded(model.params(), mesh.dp, WireOf(config.parallel)),
           .snapshot = config.checkpoint.background ? MostBytesToWrite(model, mesh.dp) : 0,
           .program = kProgramBytes};
+}
+
+Trainer::StepMemory Trainer::LayOut(Arena& arena, const TrainConfig& config, int dp,
+                                    DeviceKind device, const Model& model) {
+  StepMemory memory;
+  memory.activations =
+      model.transformer().AllocateActivations(arena, TrainingLayout(config, dp, device));
+  const Activations& a = memory.activations;
+  memory.tokens =
+      arena.Allocate("tokens of a step", DType::kI32, {config.accumulation(dp), 2, a.rows()});
+  memory.verdict = arena.Allocate("loss and penalty", DType::kF64, {2});
+  memory.moments = config.accumulation(dp) == 1
+                       ? a.moments
+                       : AllocateMoments(arena, a.entropy.dim(0), a.entropy.dim(2));
+  return memory;
+}
+
+int64_t Trainer::StepBytes(const TrainConfig& config, int dp, DeviceKind device,
+                           const Model& model) {
+  Arena measure;
+  LayOut(measure, config, dp, device, model);
+  return measure.peak_bytes();
 }
 
 Trainer::Trainer(const TrainConfig& config, Context& context, const Mesh& mesh, Model& model,
@@ -107,8 +128,12 @@ Trainer::Trainer(const TrainConfig& config, Context& context, const Mesh& mesh, 
       optimizer_(model.params(), Hyperparameters(config.optimizer), mesh.device_dp(),
                  static_cast<int>(config.parallel.zero)),
       buckets_(model.params(), mesh.device_dp(), BucketOptions(config.parallel, optimizer_)),
-      arena_(context, ActivationBytes(config, mesh.dp().size(), context.device(), model)),
-      clock_(mesh) {
+      arena_(context, StepBytes(config, mesh.dp().size(), context.device(), model)),
+      staged_(context.device(), config.accumulation(mesh.dp().size()) * 2 *
+                                    config.micro_batch(mesh.dp().size()) * config.model.context *
+                                    SizeOf(DType::kI32)),
+      clock_(context, mesh) {
+  if (ChooseStepGraph(config, context.device(), mesh.world().size()).used) graph_.emplace();
   counters_.seed = config.train.seed;
   counters_.global_batch = config.train.global_batch;
   counters_.shuffle = config.data.shuffle;
@@ -134,82 +159,119 @@ void Trainer::Start() {
 }
 
 absl::Status Trainer::ReadBatches() {
-  clock_.Enter(&StepTimes::data);
-  batches_.clear();
-  for (int64_t m = 0; m < config_.accumulation(mesh_.dp().size()); ++m) {
-    ASSIGN_OR_RETURN(Batch batch, loader_->Next());
-    batches_.push_back(std::move(batch));
+  clock_.EnterOnHost(&StepTimes::data);
+  if (!staging_) staging_ = StageBatches();
+  clock_.LeaveOnHost();
+  return *staging_;
+}
+
+absl::Status Trainer::StageBatches() {
+  auto* to = static_cast<int32_t*>(staged_.data());
+  for (int64_t m = 0; m < micro_steps(); ++m) {
+    ASSIGN_OR_RETURN(const Batch batch, loader_->Next());
+    to = std::copy(batch.inputs.begin(), batch.inputs.end(), to);
+    to = std::copy(batch.targets.begin(), batch.targets.end(), to);
   }
-  clock_.Enter(nullptr);
   return absl::OkStatus();
 }
 
+// ---- a step ----
+
 StepReport Trainer::Step() {
   Arena::Scope scope(arena_);
-  Activations activations = model_.transformer().AllocateActivations(
-      arena_, TrainingLayout(config_, mesh_.dp().size(), context_.device()));
-  StepReport report;
-  Accumulate(activations, report);
+  StepMemory memory = LayOut(arena_, config_, mesh_.dp().size(), context_.device(), model_);
+  Begin(memory);
+  if (graph_) {
+    // The host decides nothing else: the ops of any two steps with one strength of zero or not are the same.
+    const EntropyRegularizer* regularizer = model_.regularizer();
+    const bool regularized = regularizer != nullptr && regularizer->strength() > 0.0;
+    const bool has_previous = regularizer != nullptr && regularizer->has_previous();
+    graph_->Run(context_, (regularized ? 1 : 0) + (has_previous ? 2 : 0), [&] { Issue(memory); });
+  } else {
+    Issue(memory);
+  }
+  // While a GPU works; a CPU is done.
+  if (context_.device() != DeviceKind::kCpu) staging_ = StageBatches();
+  return End(memory);
+}
+
+void Trainer::Begin(const StepMemory& memory) {
+  CHECK(staging_ && staging_->ok()) << "a step without its batches";
+  staging_.reset();
+  CopyToDevice(context_, staged_.data(), memory.tokens.raw(), staged_.bytes());
+  optimizer_.BeginStep(context_,
+                       LearningRate(config_.optimizer, config_.train.steps, counters_.step));
+  if (EntropyRegularizer* regularizer = model_.regularizer()) {
+    regularizer->BeginStep(context_, counters_.step, micro_steps(), mesh_.dp().size());
+  }
+}
+
+void Trainer::Issue(StepMemory& memory) {
+  clock_.BeginOps();
+  clock_.Enter(&StepTimes::forward);
+  model_.transformer().BeginStep(context_, true);
+  buckets_.BeginStep();
+  for (int64_t m = 0; m < micro_steps(); ++m) MicroStep(m, memory);
   clock_.Enter(&StepTimes::backward);
   SumGradients();
   clock_.Enter(&StepTimes::optimizer);
-  SumScalars(report);
-  report.lr = LearningRate(config_.optimizer, config_.train.steps, counters_.step);
-  report.grad_norm = optimizer_.GradientNorm(context_, model_.tp());
-  report.applied = std::isfinite(report.total) && std::isfinite(report.grad_norm);
-  if (report.applied) optimizer_.Update(context_, report.lr, report.grad_norm);
-  Finish(activations, report);
-  GatherReport(report);
-  report.times = clock_.Take();
-  return report;
+  Judge(memory);
+  optimizer_.Update(context_);
+  clock_.Enter(nullptr);
 }
 
-void Trainer::Accumulate(Activations& activations, StepReport& report) {
-  const auto micro_steps = static_cast<int64_t>(batches_.size());
-  clock_.Enter(&StepTimes::forward);
-  report.entropy = EntropyStatistics(model_.config().layers, HeadsHere());
-  model_.transformer().BeginStep(context_, true);
-  if (EntropyRegularizer* regularizer = model_.regularizer()) {
-    regularizer->BeginStep(counters_.step, micro_steps * mesh_.dp().size());
-  }
-  buckets_.BeginStep();
-  for (int64_t m = 0; m < micro_steps; ++m) MicroStep(m, activations, report);
+Transformer::Tokens Trainer::TokensOf(int64_t index, const StepMemory& memory) const {
+  const Activations& a = memory.activations;
+  const int64_t rows = a.rows();
+  return {.inputs = Slice(memory.tokens, 2 * index * rows, rows)
+                        .Reshape({a.layout.batch, a.layout.positions}),
+          .targets = Slice(memory.tokens, (2 * index + 1) * rows, rows)};
 }
 
-void Trainer::MicroStep(int64_t index, Activations& activations, StepReport& report) {
+void Trainer::MicroStep(int64_t index, StepMemory& memory) {
   clock_.Enter(&StepTimes::forward);
-  const bool accumulate = index > 0;
-  const bool last = index + 1 == static_cast<int64_t>(batches_.size());
-  const Transformer::Tokens tokens =
-      PutTokens(context_, model_, batches_[static_cast<size_t>(index)], activations);
-  const double share = 1.0 / static_cast<double>(batches_.size() * mesh_.dp().size());
-  Transformer& transformer = model_.transformer();
-  transformer.RunBlocks(context_, tokens.inputs, activations);
+  const bool first = index == 0;
+  const bool last = index + 1 == micro_steps();
+  const Transformer::Tokens tokens = TokensOf(index, memory);
+  const double share = 1.0 / static_cast<double>(micro_steps() * mesh_.dp().size());
+  const Transformer& transformer = model_.transformer();
+  Activations& a = memory.activations;
+  transformer.RunBlocks(context_, tokens.inputs, a);
 
   // The entropies of the whole micro-step are known before any of them is regularised: summed over ranks, so that all see
   // the same E, δ and gates. They travel while the head computes.
   clock_.Enter(&StepTimes::entropy);
-  EntropyStatistics mine(model_.config().layers, HeadsHere());
-  mine.Add(context_, activations.entropy);
-  StatisticsSum sum(std::move(mine), mesh_.dp());
+  EntropyMoments(context_, a.entropy, a.moments);
+  MomentsOverRanks moments(a.moments, mesh_.device_dp());
   clock_.Enter(&StepTimes::forward);
-  report.loss +=
-      share * transformer.LossAndGradient(context_, tokens, share, accumulate, activations);
+  transformer.LossAndGradient(context_, tokens, share, !first, a);
+  AddMean(
+      context_,
+      {.x = a.head.loss, .scale = share, .out = Slice(memory.verdict, 0, 1), .accumulate = !first});
   clock_.Enter(&StepTimes::entropy);
-  const EntropyStatistics statistics = sum.Wait();
-  report.entropy.Merge(statistics);
-  EntropyRegularizer* regularizer = model_.regularizer();
-  Transformer::EntropyGradient gradient;
-  if (regularizer != nullptr) {
-    regularizer->Measure(context_, model_.params(), activations.entropy, statistics);
-    gradient = [&](int64_t layer, const TensorView& entropy, const TensorView& buffer) {
-      return regularizer->RowGradient(context_, model_.params(), layer, entropy, buffer);
-    };
+  moments.Wait();
+  if (EntropyRegularizer* regularizer = model_.regularizer()) {
+    regularizer->Measure(context_, model_.params(),
+                         {.entropy = a.entropy,
+                          .sums = a.moments.sums,
+                          .rows = a.rows() * mesh_.dp().size(),
+                          .first = first});
   }
+  if (first && !last) CopyMoments(context_, a.moments, memory.moments);
+  if (!first) JoinMoments(context_, a.moments, memory.moments);
   clock_.Enter(&StepTimes::backward);
-  transformer.Backward(context_, tokens, gradient, accumulate, activations, [&](int64_t layer) {
+  transformer.Backward(context_, tokens, EntropyGradientOf(index), !first, a, [&](int64_t layer) {
     if (last) LayerComplete(layer);
   });
+}
+
+Transformer::EntropyGradient Trainer::EntropyGradientOf(int64_t index) {
+  EntropyRegularizer* regularizer = model_.regularizer();
+  if (regularizer == nullptr) return {};
+  return [this, regularizer, index](int64_t layer, const TensorView& entropy,
+                                    const TensorView& buffer) {
+    return regularizer->RowGradient(context_, model_.params(), layer, entropy, buffer, index == 0);
+  };
 }
 
 void Trainer::LayerComplete(int64_t layer) {
@@ -222,31 +284,31 @@ void Trainer::LayerComplete(int64_t layer) {
 // What is left, before and behind the layers, and the rest of what is under way.
 void Trainer::SumGradients() {
   const int64_t layers = model_.config().layers;
-  if (const EntropyRegularizer* regularizer = model_.regularizer()) {
-    regularizer->WriteGradients(context_, model_.params());
-  }
   buckets_.SumPartial(model_.tp(), {0, model_.transformer().FlatRange(0).first});
   buckets_.SumPartial(model_.tp(), {model_.transformer().FlatRange(layers - 1).second,
                                     model_.params().flat_size()});
   buckets_.Finish(context_);
 }
 
-// Means over ranks: of the loss this rank has its share already, of penalty and gates its own mean.
-void Trainer::SumScalars(StepReport& report) {
+void Trainer::Judge(const StepMemory& memory) {
   EntropyRegularizer* regularizer = model_.regularizer();
-  std::vector<double> scalars = {report.loss};
+  const TensorView loss = Slice(memory.verdict, 0, 1);
+  TensorView finite = loss;
+  // A rank's loss is its share of the mean already.
+  mesh_.device_dp().AllReduce(loss, ReduceOp::kSum, "loss");
   if (regularizer != nullptr) {
-    const double ranks = mesh_.dp().size();
-    for (const double measured : regularizer->Measured()) scalars.push_back(measured / ranks);
+    const TensorView penalty = Slice(memory.verdict, 1, 1);
+    mesh_.device_dp().AllReduce(regularizer->measured(), ReduceOp::kSum, "penalty and gates");
+    CopyTensor(context_, Slice(regularizer->measured(), 0, 1), penalty);
+    model_.tp().Sum(penalty, "penalty");
+    finite = memory.verdict;
   }
-  mesh_.dp().AllReduce(ViewOf(scalars), ReduceOp::kSum, "loss");
-  report.loss = scalars[0];
-  report.total = report.loss;
-  if (regularizer == nullptr) return;
-  regularizer->SetMeasured({scalars.begin() + 1, scalars.end()});
-  report.penalty = regularizer->penalty();
-  mesh_.tp().AllReduce({&report.penalty, DType::kF64, {1}}, ReduceOp::kSum, "penalty");
-  report.total += regularizer->strength() * report.penalty;
+  optimizer_.MeasureGradient(context_, model_.tp(), finite);
+  if (regularizer != nullptr) {
+    regularizer->KeepMeans(context_, memory.moments.sums,
+                           memory.activations.rows() * mesh_.dp().size() * micro_steps(),
+                           optimizer_.gradient_scale());
+  }
 }
 
 // The lowest rank that found a place.
@@ -255,33 +317,45 @@ std::string Trainer::FirstNonFiniteOfAll(const std::string& mine) {
   return std::string(mesh_.world().Agree(found, "place of what is not finite").message());
 }
 
-void Trainer::Finish(Activations& activations, StepReport& report) {
+StepReport Trainer::End(const StepMemory& memory) {
+  StepReport report;
+  const std::vector<double> verdict = ToHost<double>(context_, memory.verdict);
+  report.lr = LearningRate(config_.optimizer, config_.train.steps, counters_.step);
+  report.loss = report.total = verdict[0];
+  report.grad_norm = ToHost<double>(context_, optimizer_.gradient_norm()).front();
+  report.applied = !std::isnan(ToHost<float>(context_, optimizer_.gradient_scale()).front());
+  optimizer_.EndStep(report.applied);
+  if (EntropyRegularizer* regularizer = model_.regularizer()) {
+    regularizer->EndStep(context_, report.applied);
+    counters_.has_previous_entropy = regularizer->has_previous();
+    report.penalty = regularizer->PenaltyOf(verdict[1]);
+    report.total += regularizer->strength() * report.penalty;
+  }
   ++counters_.step;
   counters_.tokens += config_.train.global_batch * model_.config().context;
   counters_.updates = optimizer_.updates();
+  counters_.bad_steps_in_a_row = report.applied ? 0 : counters_.bad_steps_in_a_row + 1;
   if (!report.applied) {
     ++counters_.bad_steps;
-    ++counters_.bad_steps_in_a_row;
-    report.first_non_finite = FirstNonFiniteOfAll(FirstNonFinite(context_, model_, activations));
-    return;
+    report.first_non_finite =
+        FirstNonFiniteOfAll(FirstNonFinite(context_, model_, memory.activations));
   }
-  counters_.bad_steps_in_a_row = 0;
-  if (model_.regularizer() != nullptr) {
-    model_.regularizer()->EndStep(report.entropy);
-    counters_.has_previous_entropy = true;
-  }
+  GatherReport(memory, report);
+  report.times = clock_.Take();
+  return report;
 }
 
-void Trainer::GatherReport(StepReport& report) {
-  report.entropy = GatherHeads(report.entropy, mesh_.tp());
+void Trainer::GatherReport(const StepMemory& memory, StepReport& report) {
+  const int64_t rows = memory.activations.rows() * mesh_.dp().size() * micro_steps();
+  report.entropy = GatherHeads(EntropyStatistics::Read(context_, memory.moments, rows), mesh_.tp());
   if (report.applied) counters_.head_entropy = report.entropy.Means();
   const EntropyRegularizer* regularizer = model_.regularizer();
   if (regularizer == nullptr) return;
   const int64_t layers = model_.config().layers;
   report.threshold = GatherHeads(regularizer->Thresholds(context_, model_.params()), mesh_.tp());
-  report.gate = GatherHeads(
-      TableOf(layers, HeadsHere(), [&](int64_t l, int64_t h) { return regularizer->Gate(l, h); }),
-      mesh_.tp());
+  report.gate = GatherHeads(TableOf(layers, regularizer->heads(),
+                                    [&](int64_t l, int64_t h) { return regularizer->Gate(l, h); }),
+                            mesh_.tp());
 }
 
 absl::StatusOr<Evaluation> Trainer::Validate(const TokenDataset& data, int64_t max_batches) {

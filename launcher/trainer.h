@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "launcher/evaluator.h"
+#include "launcher/step_graph.h"
 #include "launcher/step_times.h"
 #include "launcher/train_config.h"
 #include "launcher/train_state.h"
@@ -16,6 +18,8 @@
 #include "parallel/gradient_buckets.h"
 #include "parallel/mesh.h"
 #include "runtime/data/batch_loader.h"
+#include "runtime/device/op_graph.h"
+#include "runtime/device/pinned_buffer.h"
 
 namespace entrain {
 
@@ -69,10 +73,11 @@ class Trainer {
   // To be called once before the first Step: after values and counters were loaded, or for a fresh start.
   void Start();
 
-  // Reads this rank's sequences of the next step. An error is one of the data, and of this rank alone: ranks must agree that
+  // Has this rank's sequences of the next step. An error is one of the data, and of this rank alone: ranks must agree that
   // all have theirs before any calls Step.
   absl::Status ReadBatches();
-  // One optimizer step over the global batch: the same report on every rank, to the bit.
+  // One optimizer step over the global batch: the same report on every rank, to the bit. On a GPU the host waits at its end
+  // alone; while the device works, the next step's sequences are read.
   StepReport Step();
 
   // Mean loss over a validation set; training state is left as it is.
@@ -84,18 +89,42 @@ class Trainer {
   AdamWOptimizer& optimizer() { return optimizer_; }
 
  private:
-  int64_t HeadsHere() const { return model_.tp().Share(model_.config().heads); }
-  void Accumulate(Activations& activations, StepReport& report);
-  void MicroStep(int64_t index, Activations& activations, StepReport& report);
-  void Finish(Activations& activations, StepReport& report);
+  // What a step's ops work in; laid out anew for each, at the same place.
+  struct StepMemory {
+    Activations activations;
+    TensorView tokens;  // i32 [micro-steps, 2, R]: inputs and targets
+    TensorView
+        verdict;  // f64 [2]: mean loss, and what the penalty's sum is: not finite, no update is made
+    HeadMoments moments;  // of all micro-steps and dp ranks
+  };
+  static StepMemory LayOut(Arena& arena, const TrainConfig& config, int dp, DeviceKind device,
+                           const Model& model);
+  static int64_t StepBytes(const TrainConfig& config, int dp, DeviceKind device,
+                           const Model& model);
+  friend MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, DeviceKind device,
+                               Model& model);
+
+  int64_t micro_steps() const { return config_.accumulation(mesh_.dp().size()); }
+  // The next step's batches from the loader into staged_.
+  absl::Status StageBatches();
+
+  // ---- a step: what the host decides, the ops, what the host gets to know ----
+  void Begin(const StepMemory& memory);
+  void Issue(StepMemory& memory);
+  StepReport End(const StepMemory& memory);
+
+  void MicroStep(int64_t index, StepMemory& memory);
+  Transformer::Tokens TokensOf(int64_t index, const StepMemory& memory) const;
+  Transformer::EntropyGradient EntropyGradientOf(int64_t index);
+  // Loss and penalty of all ranks, the gradient's norm, and what follows from them.
+  void Judge(const StepMemory& memory);
 
   // ---- over ranks ----
   // A layer's gradients are those of the whole step on this rank: their sum over ranks may begin.
   void LayerComplete(int64_t layer);
   void SumGradients();
-  void SumScalars(StepReport& report);
   // What reports show of all heads, from those of every tp rank.
-  void GatherReport(StepReport& report);
+  void GatherReport(const StepMemory& memory, StepReport& report);
   std::string FirstNonFiniteOfAll(const std::string& mine);
 
   TrainConfig config_;
@@ -107,7 +136,9 @@ class Trainer {
   GradientBuckets buckets_;
   Arena arena_;
   std::unique_ptr<BatchLoader> loader_;
-  std::vector<Batch> batches_;  // of the next step
+  PinnedBuffer staged_;                  // tokens of the next step, as StepMemory has them
+  std::optional<absl::Status> staging_;  // what came of it; nothing before it was tried
+  std::optional<OpGraph> graph_;
   TrainCounters counters_;
   StepClock clock_;
 };

@@ -1,6 +1,5 @@
 #include "model/entropy_regularizer.h"
 
-#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -21,12 +20,6 @@ std::vector<double> RowMaxima(MaxEntropy form, int64_t positions) {
   return maxima;
 }
 
-// Rows of layer l of a [L, B, H, T] tensor as [B, H, T].
-TensorView LayerRows(const TensorView& entropy, int64_t layer) {
-  const int64_t rows = entropy.dim(1) * entropy.dim(2);
-  return entropy.Rows(layer * rows, rows).Reshape({entropy.dim(1), entropy.dim(2), entropy.dim(3)});
-}
-
 }  // namespace
 
 EntropyRegularizer::EntropyRegularizer(const ModelConfig& model, ParamSet& params,
@@ -38,10 +31,7 @@ EntropyRegularizer::EntropyRegularizer(const ModelConfig& model, ParamSet& param
       row_max_(RowMaxima(config_.max_entropy, model.context)),
       head_max_(config_.max_entropy == MaxEntropy::kCausal ? MaxCausalMeanEntropy(model.context)
                                                            : row_max_.back()),
-      gate_sum_(Index(layers_, 0)),
-      heads_state_(Index(layers_, 0)),
-      threshold_gradient_(Index(layers_, 0)),
-      previous_entropy_(Index(layers_, 0)) {
+      on_host_(1 + Index(layers_, 0)) {
   for (int64_t l = 0; l < layers_; ++l) {
     thresholds_.push_back(
         params.Add({.name = "transformer.h." + std::to_string(l) + ".attn.entropy_threshold",
@@ -51,7 +41,14 @@ EntropyRegularizer::EntropyRegularizer(const ModelConfig& model, ParamSet& param
 }
 
 void EntropyRegularizer::Allocate(Arena& arena) {
+  const int64_t measured = 1 + layers_ * heads_;
+  strength_on_device_ = arena.Allocate("entropy penalty's strength", DType::kF64, {1});
+  row_max_on_device_ =
+      arena.Allocate("largest entropies", DType::kF64, {static_cast<int64_t>(row_max_.size())});
+  measured_ = arena.Allocate("measured penalty and gates", DType::kF64, {measured});
+  evaluated_ = arena.Allocate("evaluated penalty and gates", DType::kF64, {measured});
   head_gradients_ = arena.Allocate("entropy gradients of heads", DType::kF32, {layers_, heads_});
+  previous_entropy_ = arena.Allocate("previous entropies", DType::kF32, {layers_, heads_});
 }
 
 double EntropyRegularizer::StrengthAt(int64_t step) const {
@@ -61,209 +58,177 @@ double EntropyRegularizer::StrengthAt(int64_t step) const {
   return config_.strength * static_cast<double>(done) / static_cast<double>(config_.warmup_steps);
 }
 
-void EntropyRegularizer::BeginStep(int64_t step, int64_t parts) {
+void EntropyRegularizer::BeginStep(Context& context, int64_t step, int64_t micro_steps,
+                                   int64_t ranks) {
   strength_ = StrengthAt(step);
-  parts_ = parts;
-  micro_steps_ = 0;
-  penalty_sum_ = 0.0;
-  gate_sum_.assign(gate_sum_.size(), 0.0);
-  threshold_gradient_.assign(threshold_gradient_.size(), 0.0F);
+  micro_steps_ = micro_steps;
+  ranks_ = ranks;
+  FromHost(context, &strength_, strength_on_device_);
+  PutMaxima(context);
 }
 
-EntropyRegularizer::HeadState EntropyRegularizer::JudgeHead(double mean_entropy,
-                                                            double threshold) const {
-  const double delta = mean_entropy - threshold * head_max_;
-  return {delta, std::abs(delta) > config_.margin * head_max_ ? 1.0 : 0.0};
+void EntropyRegularizer::PutMaxima(Context& context) {
+  if (!maxima_on_device_) FromHost(context, row_max_.data(), row_max_on_device_);
+  maxima_on_device_ = true;
 }
 
 void EntropyRegularizer::Measure(Context& context, const ParamSet& params,
-                                 const TensorView& entropy, const EntropyStatistics& statistics) {
-  ++micro_steps_;
+                                 const MicroStep& micro_step) {
+  rows_ = micro_step.entropy.dim(1) * micro_step.entropy.dim(3);
+  if (micro_step.first) FillZero(context, measured_);
   if (config_.granularity == Granularity::kHead) {
-    MeasureHeads(context, params, statistics);
-    PutHeadGradients(context, entropy.dim(1) * entropy.dim(3));
-  } else {
-    MeasureRows(context, params, entropy);
+    MeasureHeads(context, params, micro_step);
+    return;
   }
+  // Rows of other micro-steps have no part in a row's penalty, so both forms of `statistics` are the same here.
+  RowPenalty(context, {.entropy = micro_step.entropy,
+                       .threshold = ThresholdValues(params),
+                       .max_entropy = row_max_on_device_,
+                       .margin = config_.margin,
+                       .measured = measured_});
+}
+
+// The gradient of a row is 2·λ·δ·gate over this: its share in the mean over rows, heads, layers and parts.
+int64_t EntropyRegularizer::GradientCount() const {
+  return all_heads_ * rows_ * micro_steps_ * ranks_;
 }
 
 void EntropyRegularizer::MeasureHeads(Context& context, const ParamSet& params,
-                                      const EntropyStatistics& statistics) {
-  const HeadTable thresholds = Thresholds(context, params);
+                                      const MicroStep& micro_step) {
   const bool previous = config_.statistics == Statistics::kPreviousStep;
-  double sum = 0.0;
-  for (int64_t l = 0; l < layers_; ++l) {
-    for (int64_t h = 0; h < heads_; ++h) {
-      const size_t i = Index(l, h);
-      const double mean = previous ? previous_entropy_[i] : statistics.Mean(l, h);
-      HeadState state = JudgeHead(mean, thresholds[static_cast<size_t>(l)][static_cast<size_t>(h)]);
-      // The first step has no previous one: the gate stays shut.
-      if (previous && !has_previous_) state = {};
-      heads_state_[i] = state;
-      gate_sum_[i] += state.gate;
-      sum += state.delta * state.delta * state.gate;
-    }
+  const TensorView gradients = ThresholdGradients(params);
+  // The first step has no previous one: gates stay shut.
+  if (previous && !has_previous_) {
+    FillZero(context, head_gradients_);
+    for (int64_t l = 0; l < layers_; ++l) FillZero(context, gradients.Rows(l, 1));
+    return;
   }
-  penalty_sum_ += sum / static_cast<double>(all_heads_);
-}
-
-// Rows of other micro-steps have no part in a row's penalty, so both forms of `statistics` are the same here.
-void EntropyRegularizer::MeasureRows(Context& context, const ParamSet& params,
-                                     const TensorView& entropy) {
-  const auto rows = static_cast<double>(entropy.dim(1) * entropy.dim(3));
-  double sum = 0.0;
-  for (int64_t l = 0; l < layers_; ++l) {
-    const std::vector<HeadPenalty> sums = PenalizeRows(context, params, l, LayerRows(entropy, l));
-    for (int64_t h = 0; h < heads_; ++h) {
-      sum += sums[static_cast<size_t>(h)].penalty / rows;
-      gate_sum_[Index(l, h)] += sums[static_cast<size_t>(h)].open_rows / rows;
-    }
-  }
-  penalty_sum_ += sum / static_cast<double>(all_heads_);
-}
-
-std::vector<HeadPenalty> EntropyRegularizer::PenalizeRows(Context& context, const ParamSet& params,
-                                                          int64_t layer, const TensorView& entropy,
-                                                          const TensorView& gradient,
-                                                          double scale) const {
-  std::vector<HeadPenalty> sums(static_cast<size_t>(heads_));
-  RowPenalty(context,
-             {.entropy = entropy,
-              .threshold = params.value(thresholds_[static_cast<size_t>(layer)]),
-              .gradient = gradient,
-              .max_entropy = row_max_.data(),
-              .margin = config_.margin,
-              .scale = scale},
-             sums.data());
-  return sums;
-}
-
-double EntropyRegularizer::GradientScale(int64_t rows) const {
-  return 2.0 * strength_ / static_cast<double>(all_heads_ * rows * parts_);
+  HeadPenalty(context, {.sums = previous ? TensorView() : micro_step.sums,
+                        .rows = micro_step.rows,
+                        .mean = previous ? previous_entropy_ : TensorView(),
+                        .threshold = ThresholdValues(params),
+                        .max_entropy = head_max_,
+                        .margin = config_.margin,
+                        .strength = strength_on_device_,
+                        .count = GradientCount(),
+                        .gradient_rows = rows_,
+                        .gradient = head_gradients_,
+                        .threshold_gradient = gradients,
+                        .accumulate = !micro_step.first,
+                        .measured = measured_});
 }
 
 TensorView EntropyRegularizer::RowGradient(Context& context, const ParamSet& params, int64_t layer,
-                                           const TensorView& entropy, const TensorView& buffer) {
-  const int64_t rows = entropy.dim(0) * entropy.dim(2);
-  const double scale = GradientScale(rows);
-  if (scale == 0.0) return {};
-  if (config_.granularity == Granularity::kHead) return HeadGradient(layer, rows);
-  const std::vector<HeadPenalty> sums =
-      PenalizeRows(context, params, layer, entropy, buffer, scale);
-  double open = 0.0;
-  for (int64_t h = 0; h < heads_; ++h) {
-    open += sums[static_cast<size_t>(h)].open_rows;
-    AddThresholdGradient(layer, h, sums[static_cast<size_t>(h)].threshold_gradient);
+                                           const TensorView& entropy, const TensorView& buffer,
+                                           bool first) {
+  const ParamId threshold = thresholds_[static_cast<size_t>(layer)];
+  if (config_.granularity == Granularity::kHead) {
+    return strength_ == 0.0 ? TensorView() : head_gradients_.Rows(layer, 1).Reshape({heads_});
   }
-  return open > 0.0 ? buffer : TensorView();
-}
-
-void EntropyRegularizer::PutHeadGradients(Context& context, int64_t rows) {
-  std::vector<float> gradients;
-  for (const HeadState& state : heads_state_) {
-    gradients.push_back(static_cast<float>(GradientScale(rows) * state.delta * state.gate));
+  if (strength_ == 0.0) {
+    if (first) FillZero(context, params.gradient(threshold));
+    return {};
   }
-  FromHost(context, gradients.data(), head_gradients_);
+  RowPenaltyGradient(context, {.entropy = entropy,
+                               .threshold = params.value(threshold),
+                               .max_entropy = row_max_on_device_,
+                               .margin = config_.margin,
+                               .strength = strength_on_device_,
+                               .count = GradientCount(),
+                               .gradient = buffer,
+                               .threshold_gradient = params.gradient(threshold),
+                               .accumulate = !first});
+  return buffer;
 }
 
-TensorView EntropyRegularizer::HeadGradient(int64_t layer, int64_t rows) {
-  bool open = false;
-  for (int64_t h = 0; h < heads_; ++h) {
-    const HeadState& state = heads_state_[Index(layer, h)];
-    open = open || state.gate > 0.0;
-    const double gradient = GradientScale(rows) * state.delta * state.gate;
-    AddThresholdGradient(layer, h, -head_max_ * gradient * static_cast<double>(rows));
-  }
-  return open ? head_gradients_.Rows(layer, 1).Reshape({heads_}) : TensorView();
+void EntropyRegularizer::KeepMeans(Context& context, const TensorView& sums, int64_t rows,
+                                   const TensorView& unless_nan) {
+  entrain::KeepMeans(
+      context, {.sums = sums, .rows = rows, .unless_nan = unless_nan, .mean = previous_entropy_});
 }
 
-void EntropyRegularizer::AddThresholdGradient(int64_t layer, int64_t head, double gradient) {
-  float& sum = threshold_gradient_[Index(layer, head)];
-  sum = static_cast<float>(sum + gradient);
+void EntropyRegularizer::EndStep(Context& context, bool kept) {
+  on_host_ = ToHost<double>(context, measured_);
+  has_previous_ = has_previous_ || kept;
 }
 
-ElementRange EntropyRegularizer::FlatRange(const ParamSet& params) const {
-  return {params.offset(thresholds_.front()), params.FlatRange(thresholds_.back()).end};
+double EntropyRegularizer::MeasuredCount() const {
+  const int64_t rows = config_.granularity == Granularity::kHead ? 1 : rows_;
+  return static_cast<double>(rows * micro_steps_ * ranks_);
 }
 
-void EntropyRegularizer::WriteGradients(Context& context, const ParamSet& params) const {
-  const ElementRange flat = FlatRange(params);
-  std::vector<float> padded(static_cast<size_t>(flat.size()));
-  for (int64_t l = 0; l < layers_; ++l) {
-    const int64_t begin = params.offset(thresholds_[static_cast<size_t>(l)]) - flat.begin;
-    std::copy_n(&threshold_gradient_[Index(l, 0)], heads_, &padded[static_cast<size_t>(begin)]);
-  }
-  FromHost(context, padded.data(),
-           {params.flat_gradient().data<float>() + flat.begin, DType::kF32, {flat.size()}});
-}
-
-void EntropyRegularizer::EndStep(const EntropyStatistics& statistics) {
-  for (int64_t l = 0; l < layers_; ++l) {
-    for (int64_t h = 0; h < heads_; ++h) {
-      previous_entropy_[Index(l, h)] = static_cast<float>(statistics.Mean(l, h));
-    }
-  }
-  has_previous_ = true;
-}
-
-std::vector<double> EntropyRegularizer::Measured() const {
-  std::vector<double> measured = {penalty_sum_};
-  measured.insert(measured.end(), gate_sum_.begin(), gate_sum_.end());
-  return measured;
-}
-
-void EntropyRegularizer::SetMeasured(const std::vector<double>& measured) {
-  CHECK_EQ(measured.size(), 1 + gate_sum_.size());
-  penalty_sum_ = measured[0];
-  gate_sum_.assign(measured.begin() + 1, measured.end());
+double EntropyRegularizer::PenaltyOf(double measured) const {
+  return measured / (MeasuredCount() * static_cast<double>(all_heads_));
 }
 
 double EntropyRegularizer::Gate(int64_t layer, int64_t head) const {
-  return gate_sum_[Index(layer, head)] / static_cast<double>(micro_steps_ > 0 ? micro_steps_ : 1);
+  return on_host_[1 + Index(layer, head)] / MeasuredCount();
+}
+
+TensorView EntropyRegularizer::OfThresholds(
+    const std::function<TensorView(ParamId)>& of_layer) const {
+  // Declared one after another, so they lie at equal distances.
+  auto* first = of_layer(thresholds_.front()).data<float>();
+  if (layers_ == 1) return {first, DType::kF32, {1, heads_}};
+  const int64_t stride = of_layer(thresholds_[1]).data<float>() - first;
+  CHECK_EQ(of_layer(thresholds_.back()).data<float>() - first, (layers_ - 1) * stride);
+  return {first, DType::kF32, {layers_, heads_}, stride};
+}
+
+TensorView EntropyRegularizer::ThresholdValues(const ParamSet& params) const {
+  return OfThresholds([&](ParamId id) { return params.value(id); });
+}
+
+TensorView EntropyRegularizer::ThresholdGradients(const ParamSet& params) const {
+  return OfThresholds([&](ParamId id) { return params.gradient(id); });
 }
 
 HeadTable EntropyRegularizer::Thresholds(Context& context, const ParamSet& params) const {
-  const ElementRange flat = FlatRange(params);
-  const ElementRange held = params.InWholeValues(flat);
-  CHECK_EQ(held.size(), flat.size());
-  const std::vector<float> padded = ToHost<float>(
-      context, {params.whole_values().data<float>() + held.begin, DType::kF32, {held.size()}});
+  const TensorView values = ThresholdValues(params);
+  const int64_t stride = values.row_stride();
+  const std::vector<float> padded =
+      ToHost<float>(context, {values.raw(), DType::kF32, {(layers_ - 1) * stride + heads_}});
   HeadTable table;
-  for (const ParamId id : thresholds_) {
-    const auto begin = padded.begin() + (params.offset(id) - flat.begin);
+  for (int64_t l = 0; l < layers_; ++l) {
+    const auto begin = padded.begin() + l * stride;
     table.emplace_back(begin, begin + heads_);
   }
   return table;
 }
 
-void EntropyRegularizer::BeginEvaluation() {
-  evaluation_sum_ = 0.0;
+void EntropyRegularizer::BeginEvaluation(Context& context) {
+  PutMaxima(context);
+  FillZero(context, evaluated_);
   evaluation_rows_ = 0.0;
 }
 
 void EntropyRegularizer::AddEvaluation(Context& context, const ParamSet& params,
                                        const TensorView& entropy) {
   if (config_.granularity == Granularity::kHead) return;
-  for (int64_t l = 0; l < layers_; ++l) {
-    const std::vector<HeadPenalty> sums = PenalizeRows(context, params, l, LayerRows(entropy, l));
-    for (const HeadPenalty& sum : sums) evaluation_sum_ += sum.penalty;
-  }
+  RowPenalty(context, {.entropy = entropy,
+                       .threshold = ThresholdValues(params),
+                       .max_entropy = row_max_on_device_,
+                       .margin = config_.margin,
+                       .measured = evaluated_});
   // Of all heads: the sum over tp of each rank's sum is divided by it.
   evaluation_rows_ += static_cast<double>(all_heads_ * entropy.dim(1) * entropy.dim(3));
 }
 
+std::vector<double> EntropyRegularizer::EvaluationSums(Context& context) const {
+  return {ToHost<double>(context, evaluated_).front(), evaluation_rows_};
+}
+
 double EntropyRegularizer::EvaluationPenalty(Context& context, const ParamSet& params,
-                                             const EntropyStatistics& statistics) const {
-  if (config_.granularity == Granularity::kQuery) {
-    return evaluation_rows_ > 0.0 ? evaluation_sum_ / evaluation_rows_ : 0.0;
-  }
+                                             const EntropyStatistics& statistics,
+                                             const std::vector<double>& sums) const {
+  if (config_.granularity == Granularity::kQuery) return sums[1] > 0.0 ? sums[0] / sums[1] : 0.0;
   const HeadTable thresholds = Thresholds(context, params);
   double sum = 0.0;
   for (int64_t l = 0; l < layers_; ++l) {
     for (int64_t h = 0; h < heads_; ++h) {
-      const HeadState state = JudgeHead(statistics.Mean(l, h),
-                                        thresholds[static_cast<size_t>(l)][static_cast<size_t>(h)]);
-      sum += state.delta * state.delta * state.gate;
+      const double threshold = thresholds[static_cast<size_t>(l)][static_cast<size_t>(h)];
+      const double delta = statistics.Mean(l, h) - threshold * head_max_;
+      sum += std::abs(delta) > config_.margin * head_max_ ? delta * delta : 0.0;
     }
   }
   return sum / static_cast<double>(all_heads_);

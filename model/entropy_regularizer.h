@@ -11,6 +11,7 @@
 #define ENTRAIN_MODEL_ENTROPY_REGULARIZER_H_
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "model/entropy_statistics.h"
@@ -30,33 +31,41 @@ class EntropyRegularizer {
   // λ of a step (from 0): 0 before start_step, then linear over warmup_steps, then `strength`.
   double StrengthAt(int64_t step) const;
 
-  // A training step, whose rows come in `parts` equal parts: the micro-steps of every dp rank. Gradients of rows and
-  // thresholds are this part's share: summed over parts, each is there exactly once.
-  void BeginStep(int64_t step, int64_t parts);
-  // Memory for what the backward reads; once, before the first step.
+  // Memory for what ops read and leave; once, before the first step.
   void Allocate(Arena& arena);
 
-  // One micro-step, between forward and backward: entropy f32 [L, B, H, T] and its statistics (over every sequence of the
-  // micro-step, also those of other ranks). Sets the gates and δ that RowGradient uses.
-  void Measure(Context& context, const ParamSet& params, const TensorView& entropy,
-               const EntropyStatistics& statistics);
-  // ∂(λ·L_entropy of the step)/∂H for layer's rows: f32 [B, H, T] in `buffer`, or f32 [H] where all rows of a head have the
-  // same; an empty view when it is zero throughout. The thresholds' gradients are summed on the way. Call once a layer and
-  // micro-step.
-  TensorView RowGradient(Context& context, const ParamSet& params, int64_t layer,
-                         const TensorView& entropy, const TensorView& buffer);
-  // Puts the thresholds' gradients, of the micro-steps since BeginStep, into the parameters'.
-  void WriteGradients(Context& context, const ParamSet& params) const;
-  // End of the step: `statistics` of the complete batch become the previous step's (statistics = previous_step).
-  void EndStep(const EntropyStatistics& statistics);
+  // ---- a training step: all is judged where the entropies are; the host waits for nothing until it asks ----
 
-  // Mean over the step's micro-steps of L_entropy (unscaled), the part of the heads here.
-  double penalty() const {
-    return penalty_sum_ / static_cast<double>(micro_steps_ > 0 ? micro_steps_ : 1);
-  }
-  // The step's penalty and gates over this rank's rows and heads, [1 + L·H] f64, and back: to be averaged over dp.
-  std::vector<double> Measured() const;
-  void SetMeasured(const std::vector<double>& measured);
+  // Its rows come in `micro_steps` parts of each of `ranks` dp ranks, all equal. Gradients of rows and thresholds are a part's
+  // share: summed over parts, each is there exactly once.
+  void BeginStep(Context& context, int64_t step, int64_t micro_steps, int64_t ranks);
+  // One micro-step, between forward and backward: entropy f32 [L, B, H, T], and Σ H of each head over `rows` rows (over every
+  // sequence of the micro-step, also those of other ranks). Judges heads, or what is measured of rows. first: of the step.
+  struct MicroStep {
+    TensorView entropy;
+    TensorView sums;  // f64 [L, H, 2], as HeadMoments
+    int64_t rows = 0;
+    bool first = true;
+  };
+  void Measure(Context& context, const ParamSet& params, const MicroStep& micro_step);
+  // ∂(λ·L_entropy of the step)/∂H for layer's rows: f32 [B, H, T] in `buffer`, or f32 [H] where all rows of a head have the
+  // same; an empty view while λ is zero. Thresholds get their gradients here and in Measure. Call once a layer and micro-step.
+  TensorView RowGradient(Context& context, const ParamSet& params, int64_t layer,
+                         const TensorView& entropy, const TensorView& buffer, bool first);
+  // What was measured of this rank's rows and heads in the step, f64 [1 + L·H]: to be summed over dp before it is read. The
+  // first is finite exactly when the penalty is.
+  const TensorView& measured() const { return measured_; }
+  // The step's means, from sums over `rows` rows, become the previous step's (statistics = previous_step), unless unless_nan
+  // f32 [1] is NaN.
+  void KeepMeans(Context& context, const TensorView& sums, int64_t rows,
+                 const TensorView& unless_nan);
+  // The host gets to know what was measured, and whether the step was kept.
+  void EndStep(Context& context, bool kept);
+
+  // Mean over the step's micro-steps of L_entropy (unscaled), the part of the heads here; after EndStep.
+  double penalty() const { return PenaltyOf(on_host_[0]); }
+  // The same from a sum that was measured, of the heads of all tp ranks perhaps.
+  double PenaltyOf(double measured) const;
   double strength() const { return strength_; }
   // Share of the step's rows (query) or micro-steps (head) with an open gate.
   double Gate(int64_t layer, int64_t head) const;
@@ -64,43 +73,31 @@ class EntropyRegularizer {
   HeadTable Thresholds(Context& context, const ParamSet& params) const;
   int64_t heads() const { return heads_; }
 
-  // Penalty without a gradient over a whole evaluation set: add batches, then ask.
-  void BeginEvaluation();
-  void AddEvaluation(Context& context, const ParamSet& params, const TensorView& entropy);
-  double EvaluationPenalty(Context& context, const ParamSet& params,
-                           const EntropyStatistics& statistics) const;
-  // Penalty and number of rows so far, and back: to be summed over ranks that each evaluated a part.
-  std::vector<double> EvaluationSums() const { return {evaluation_sum_, evaluation_rows_}; }
-  void SetEvaluationSums(const std::vector<double>& sums) {
-    evaluation_sum_ = sums[0];
-    evaluation_rows_ = sums[1];
-  }
+  // ---- penalty without a gradient over a whole evaluation set: add batches, then ask ----
 
-  // Previous step's E [L·H] of the heads here, f32; zero before the first step. A listed piece of training state.
-  std::vector<float>& previous_entropy() { return previous_entropy_; }
+  void BeginEvaluation(Context& context);
+  void AddEvaluation(Context& context, const ParamSet& params, const TensorView& entropy);
+  // Σ penalty and number of rows so far, here: to be summed over ranks that each evaluated a part.
+  std::vector<double> EvaluationSums(Context& context) const;
+  double EvaluationPenalty(Context& context, const ParamSet& params,
+                           const EntropyStatistics& statistics,
+                           const std::vector<double>& sums) const;
+
+  // Previous step's E [L, H] of the heads here, f32; zero before the first step. A listed piece of training state.
+  const TensorView& previous_entropy() const { return previous_entropy_; }
   bool has_previous() const { return has_previous_; }
   void set_has_previous(bool value) { has_previous_ = value; }
 
  private:
-  struct HeadState {
-    double delta = 0.0;
-    double gate = 0.0;
-  };
-  HeadState JudgeHead(double mean_entropy, double threshold) const;
-  void MeasureHeads(Context& context, const ParamSet& params, const EntropyStatistics& statistics);
-  void MeasureRows(Context& context, const ParamSet& params, const TensorView& entropy);
-  // Query granularity: the sums of one layer's heads and, wanted, scale · δ · gate of its rows. entropy f32 [B, H, T].
-  std::vector<HeadPenalty> PenalizeRows(Context& context, const ParamSet& params, int64_t layer,
-                                        const TensorView& entropy, const TensorView& gradient = {},
-                                        double scale = 0.0) const;
-  // ∂(λ·L_entropy)/∂H of a row is this times δ·gate; rows: of a head in this part.
-  double GradientScale(int64_t rows) const;
-  // Head granularity: ∂L/∂H of every head, the same for all its rows, into head_gradients_.
-  void PutHeadGradients(Context& context, int64_t rows);
-  TensorView HeadGradient(int64_t layer, int64_t rows);
-  void AddThresholdGradient(int64_t layer, int64_t head, double gradient);
-  // Where the thresholds lie in the flat order: side by side, each padded.
-  ElementRange FlatRange(const ParamSet& params) const;
+  void PutMaxima(Context& context);
+  void MeasureHeads(Context& context, const ParamSet& params, const MicroStep& micro_step);
+  int64_t GradientCount() const;
+  // [L, H] of what there is of each layer's thresholds.
+  TensorView OfThresholds(const std::function<TensorView(ParamId)>& of_layer) const;
+  TensorView ThresholdValues(const ParamSet& params) const;
+  TensorView ThresholdGradients(const ParamSet& params) const;
+  // What the sums in `measured` are of: rows or, by head, one for each micro-step and rank.
+  double MeasuredCount() const;
   size_t Index(int64_t layer, int64_t head) const {
     return static_cast<size_t>(layer * heads_ + head);
   }
@@ -114,17 +111,21 @@ class EntropyRegularizer {
   std::vector<ParamId> thresholds_;
 
   double strength_ = 0.0;
-  int64_t parts_ = 1;
-  int64_t micro_steps_ = 0;
-  double penalty_sum_ = 0.0;
-  std::vector<double> gate_sum_;           // [L·H]
-  std::vector<HeadState> heads_state_;     // [L·H], of the micro-step
-  std::vector<float> threshold_gradient_;  // [L·H]
-  TensorView head_gradients_;              // f32 [L, H], on the device
-  double evaluation_sum_ = 0.0;
-  double evaluation_rows_ = 0.0;
-  std::vector<float> previous_entropy_;
+  int64_t micro_steps_ = 1;
+  int64_t ranks_ = 1;
+  int64_t rows_ = 0;              // of a head in a micro-step of this rank
+  std::vector<double> on_host_;   // what was measured, [1 + L·H]
+  double evaluation_rows_ = 0.0;  // of all heads
   bool has_previous_ = false;
+  bool maxima_on_device_ = false;
+
+  // On the device:
+  TensorView strength_on_device_;  // f64 [1]
+  TensorView row_max_on_device_;   // f64 [T]
+  TensorView measured_;            // f64 [1 + L·H]
+  TensorView evaluated_;           // f64 [1 + L·H]
+  TensorView head_gradients_;      // f32 [L, H]
+  TensorView previous_entropy_;    // f32 [L, H]
 };
 
 }  // namespace entrain

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "runtime/base/check.h"
+#include "runtime/tensor/tensor_copy.h"
 
 namespace entrain {
 
@@ -12,6 +13,16 @@ double MaxCausalMeanEntropy(int64_t positions) {
   // Not std::lgamma: it writes the process's signgam, and ranks may be threads of one process.
   int sign = 0;
   return lgamma_r(static_cast<double>(positions) + 1.0, &sign) / static_cast<double>(positions);
+}
+
+HeadMoments AllocateMoments(Arena& arena, int64_t layers, int64_t heads) {
+  return {.sums = arena.Allocate("entropy sums", DType::kF64, {layers, heads, 2}),
+          .extremes = arena.Allocate("entropy extremes", DType::kF32, {layers, heads, 2})};
+}
+
+void CopyMoments(Context& context, const HeadMoments& from, const HeadMoments& to) {
+  CopyTensor(context, from.sums, to.sums);
+  CopyTensor(context, from.extremes, to.extremes);
 }
 
 std::vector<double> LayerMeans(const HeadTable& table) {
@@ -42,18 +53,17 @@ std::array<double, 4> BucketShares(const HeadTable& mean_entropy, int64_t positi
 void EntropyStatistics::Clear() {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   rows_ = 0;
-  moments_.assign(static_cast<size_t>(layers_ * heads_),
-                  HeadMoments{0.0, 0.0, kInfinity, -kInfinity});
+  moments_.assign(static_cast<size_t>(layers_ * heads_), Moments{0.0, 0.0, kInfinity, -kInfinity});
 }
 
-void EntropyStatistics::Add(Context& context, const TensorView& entropy) {
-  CHECK_EQ(entropy.num_dims(), 4);
-  CHECK_EQ(entropy.dim(0), layers_);
-  CHECK_EQ(entropy.dim(2), heads_);
-  EntropyStatistics added(layers_, heads_);
-  added.rows_ = entropy.dim(1) * entropy.dim(3);
-  EntropyMoments(context, entropy, added.moments_.data());
-  Merge(added);
+EntropyStatistics EntropyStatistics::Read(Context& context, const HeadMoments& moments,
+                                          int64_t rows) {
+  EntropyStatistics statistics(moments.sums.dim(0), moments.sums.dim(1));
+  std::vector<double> sums = {static_cast<double>(rows)};
+  const std::vector<double> heads = ToHost<double>(context, moments.sums);
+  sums.insert(sums.end(), heads.begin(), heads.end());
+  statistics.Set(sums, ToHost<float>(context, moments.extremes));
+  return statistics;
 }
 
 void EntropyStatistics::Merge(const EntropyStatistics& other) {
@@ -69,7 +79,7 @@ void EntropyStatistics::Merge(const EntropyStatistics& other) {
 
 std::vector<double> EntropyStatistics::Sums() const {
   std::vector<double> sums = {static_cast<double>(rows_)};
-  for (const HeadMoments& head : moments_) {
+  for (const Moments& head : moments_) {
     sums.push_back(head.sum);
     sums.push_back(head.sum_of_squares);
   }
@@ -78,7 +88,7 @@ std::vector<double> EntropyStatistics::Sums() const {
 
 std::vector<float> EntropyStatistics::Extremes() const {
   std::vector<float> extremes;
-  for (const HeadMoments& head : moments_) {
+  for (const Moments& head : moments_) {
     extremes.push_back(-head.min);
     extremes.push_back(head.max);
   }

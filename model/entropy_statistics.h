@@ -7,13 +7,16 @@
 #include <vector>
 
 #include "runtime/device/context.h"
-#include "runtime/kernels/reduce.h"
-#include "runtime/tensor/tensor_view.h"
+#include "runtime/kernels/entropy_moments.h"
+#include "runtime/tensor/arena.h"
 
 namespace entrain {
 
 // M = (log T!)/T: what a causal head's mean entropy can reach at most; the buckets' unit.
 double MaxCausalMeanEntropy(int64_t positions);
+
+HeadMoments AllocateMoments(Arena& arena, int64_t layers, int64_t heads);
+void CopyMoments(Context& context, const HeadMoments& from, const HeadMoments& to);
 
 // One value a head, [L][H].
 using HeadTable = std::vector<std::vector<double>>;
@@ -31,8 +34,8 @@ class EntropyStatistics {
   EntropyStatistics(int64_t layers, int64_t heads) : layers_(layers), heads_(heads) { Clear(); }
 
   void Clear();
-  // Adds the rows of entropy f32 [L, B, H, T].
-  void Add(Context& context, const TensorView& entropy);
+  // What ops have left of `rows` rows of each head. The host waits for them.
+  static EntropyStatistics Read(Context& context, const HeadMoments& moments, int64_t rows);
   // Adds another set's rows. Adding in a fixed order gives the same bits again.
   void Merge(const EntropyStatistics& other);
 
@@ -52,7 +55,13 @@ class EntropyStatistics {
   float Max(int64_t layer, int64_t head) const { return At(layer, head).max; }
 
  private:
-  const HeadMoments& At(int64_t layer, int64_t head) const {
+  struct Moments {
+    double sum;
+    double sum_of_squares;
+    float min;
+    float max;
+  };
+  const Moments& At(int64_t layer, int64_t head) const {
     return moments_[static_cast<size_t>(layer * heads_ + head)];
   }
   double Count() const { return static_cast<double>(rows_ > 0 ? rows_ : 1); }
@@ -60,7 +69,7 @@ class EntropyStatistics {
   int64_t layers_ = 0;
   int64_t heads_ = 0;
   int64_t rows_ = 0;
-  std::vector<HeadMoments> moments_;  // [L, H]
+  std::vector<Moments> moments_;  // [L, H]
 };
 
 }  // namespace entrain

@@ -9,12 +9,6 @@
 namespace entrain {
 namespace {
 
-double MeanOf(Context& context, const TensorView& loss) {
-  double sum = 0.0;
-  for (const float value : ToHost<float>(context, loss)) sum += value;
-  return sum / static_cast<double>(loss.size());
-}
-
 // The gradient of a chunk of logits, laid over them: in bf16 each row takes the front half of its fp32 row.
 TensorView GradientOver(const TensorView& logits, DType compute) {
   const int64_t stride = compute == DType::kBf16 ? 2 * logits.row_stride() : logits.row_stride();
@@ -65,8 +59,8 @@ TensorView Head::ChunkLogits(Context& context, const ParamSet& params, const Sav
   return logits;
 }
 
-double Head::Loss(Context& context, const ParamSet& params, const TensorView& x,
-                  const TensorView& targets, Saved& saved) const {
+void Head::Loss(Context& context, const ParamSet& params, const TensorView& x,
+                const TensorView& targets, Saved& saved) const {
   norm_.Forward(context, params, x, saved.norm);
   tp_.GatherStream(saved.norm.out, "input of the head");
   const int64_t chunk_rows = saved.logits.rows();
@@ -79,12 +73,11 @@ double Head::Loss(Context& context, const ParamSet& params, const TensorView& x,
                         .loss = Slice(saved.loss, begin, count)},
                        saved.softmax);
   }
-  return MeanOf(context, saved.loss);
 }
 
-double Head::LossAndGradient(Context& context, const ParamSet& params, const TensorView& x,
-                             const TensorView& targets, float scale, const TensorView& dx,
-                             const TensorView& sums, bool accumulate, Saved& saved) const {
+void Head::LossAndGradient(Context& context, const ParamSet& params, const TensorView& x,
+                           const TensorView& targets, float scale, const TensorView& dx,
+                           const TensorView& sums, bool accumulate, Saved& saved) const {
   norm_.Forward(context, params, x, saved.norm);
   tp_.GatherStream(saved.norm.out, "input of the head");
   const TensorView& dnormed = norm_.is_none() ? dx : saved.normed;
@@ -115,7 +108,6 @@ double Head::LossAndGradient(Context& context, const ParamSet& params, const Ten
     FillZero(context, dx);
     norm_.Backward(context, params, x, saved.norm, saved.normed, dx, accumulate);
   }
-  return MeanOf(context, saved.loss);
 }
 
 TensorView Head::Logits(Context& context, const ParamSet& params, const TensorView& x,

@@ -35,15 +35,15 @@ class Head {
   Saved AllocateSaved(Arena& arena, int64_t rows, int64_t chunk_rows, DType compute,
                       bool training) const;
 
-  // Mean cross-entropy over the R rows, in nats; per row in saved.loss. x f32 [stream rows, C], targets i32 [R].
-  double Loss(Context& context, const ParamSet& params, const TensorView& x,
-              const TensorView& targets, Saved& saved) const;
+  // Cross-entropy of each of the R rows, in nats, into saved.loss. x f32 [stream rows, C], targets i32 [R].
+  void Loss(Context& context, const ParamSet& params, const TensorView& x,
+            const TensorView& targets, Saved& saved) const;
 
   // The same, and ∂(scale · Σ loss)/∂x into dx f32 [stream rows, C] (overwritten); sums as TensorParallel::BeginSum. Gradients of the parameters are overwritten, or
   // added to when accumulate; the tied embedding's are later added to by the embedding itself.
-  double LossAndGradient(Context& context, const ParamSet& params, const TensorView& x,
-                         const TensorView& targets, float scale, const TensorView& dx,
-                         const TensorView& sums, bool accumulate, Saved& saved) const;
+  void LossAndGradient(Context& context, const ParamSet& params, const TensorView& x,
+                       const TensorView& targets, float scale, const TensorView& dx,
+                       const TensorView& sums, bool accumulate, Saved& saved) const;
 
   // Logits f32 [rows of x, padded V] into saved.logits, which must have room for them: for sampling, with one rank.
   TensorView Logits(Context& context, const ParamSet& params, const TensorView& x,

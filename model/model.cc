@@ -40,13 +40,12 @@ std::vector<Model::State> Model::ExtraState() {
   for (Weight* weight : transformer_.factored_weights()) {
     if (weight->norm() != WeightNorm::kSpectral) continue;
     const TensorView u = weight->power_iteration_state();
-    states.push_back({weight->name() + ".u", weight->power_iteration_shard(), u.data<float>(),
-                      params_.device()});
+    states.push_back({weight->name() + ".u", weight->power_iteration_shard(), u.data<float>()});
   }
   if (regularizer_) {
     states.push_back({"entropy.previous_step",
                       ShardSpec::Cut({config().layers, config().heads}, 1, tp_.place()),
-                      regularizer_->previous_entropy().data(), DeviceKind::kCpu});
+                      regularizer_->previous_entropy().data<float>()});
   }
   return states;
 }

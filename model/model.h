@@ -30,8 +30,7 @@ class Model {
   struct State {
     std::string name;
     ShardSpec shard;
-    float* data;
-    DeviceKind device;  // whose memory that is
+    float* data;  // in the model's device's memory
   };
   std::vector<State> ExtraState();
 

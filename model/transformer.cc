@@ -78,6 +78,7 @@ Activations Transformer::AllocateActivations(Arena& arena, const ActivationLayou
   a.entropy =
       arena.Allocate("row entropies", DType::kF32,
                      {config_.layers, layout.batch, tp_.Share(config_.heads), layout.positions});
+  a.moments = AllocateMoments(arena, config_.layers, tp_.Share(config_.heads));
   a.head = head_.AllocateSaved(arena, rows, layout.logits_rows, layout.compute, layout.training);
   if (!layout.training) return a;
   a.gradient = arena.Allocate("gradient of the stream", DType::kF32, {stream_rows, config_.width});
@@ -141,16 +142,22 @@ void Transformer::RunBlocks(Context& context, const TensorView& inputs, Activati
   }
 }
 
-double Transformer::Loss(Context& context, const Tokens& tokens, Activations& a) const {
+void Transformer::Loss(Context& context, const Tokens& tokens, Activations& a) const {
   RunBlocks(context, tokens.inputs, a);
-  return head_.Loss(context, params_, a.StreamInto(config_.layers), tokens.targets, a.head);
+  head_.Loss(context, params_, a.StreamInto(config_.layers), tokens.targets, a.head);
 }
 
-double Transformer::LossAndGradient(Context& context, const Tokens& tokens, double loss_scale,
-                                    bool accumulate, Activations& a) const {
+double Transformer::MeanLoss(Context& context, const Activations& a) const {
+  double sum = 0.0;
+  for (const float value : ToHost<float>(context, a.head.loss)) sum += value;
+  return sum / static_cast<double>(a.head.loss.size());
+}
+
+void Transformer::LossAndGradient(Context& context, const Tokens& tokens, double loss_scale,
+                                  bool accumulate, Activations& a) const {
   const auto scale = static_cast<float>(loss_scale / static_cast<double>(a.rows()));
-  return head_.LossAndGradient(context, params_, a.StreamInto(config_.layers), tokens.targets,
-                               scale, a.gradient, a.sums, accumulate, a.head);
+  head_.LossAndGradient(context, params_, a.StreamInto(config_.layers), tokens.targets, scale,
+                        a.gradient, a.sums, accumulate, a.head);
 }
 
 void Transformer::Backward(Context& context, const Tokens& tokens,

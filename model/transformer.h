@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "model/block.h"
+#include "model/entropy_statistics.h"
 #include "model/head.h"
 #include "model/model_config.h"
 #include "parallel/param_set.h"
@@ -36,7 +37,8 @@ struct Activations {
   Head::Saved head;
   TensorView tokens;   // i32 [2, R]: inputs and targets
   TensorView entropy;  // f32 [L, B, H, T], H the heads here
-  TensorView sums;     // f32 [R, C], with sequence parallelism only: as TensorParallel::BeginSum
+  HeadMoments moments;
+  TensorView sums;  // f32 [R, C], with sequence parallelism only: as TensorParallel::BeginSum
   // Training only:
   TensorView gradient;          // f32 [stream rows, C], of the stream
   TensorView entropy_gradient;  // f32 [B, H, T]
@@ -84,17 +86,19 @@ class Transformer {
   // Copies a micro-step's tokens, each [B·T] in host memory, to where the model reads them; targets may be null for RunBlocks.
   Tokens PutTokens(Context& context, const int32_t* inputs, const int32_t* targets,
                    const Activations& activations) const;
-  // Mean cross-entropy in nats; entropies are left in `activations`.
-  double Loss(Context& context, const Tokens& tokens, Activations& activations) const;
+  // Cross-entropies of rows, in nats, and entropies are left in `activations`.
+  void Loss(Context& context, const Tokens& tokens, Activations& activations) const;
+  // Their mean, for which the host waits.
+  double MeanLoss(Context& context, const Activations& activations) const;
 
   // A training micro-step is RunBlocks, LossAndGradient, Backward. Embedding and blocks, without the head, after which the
   // micro-step's entropies are known. after_block, if any, is called when a layer's activations are complete (without
   // training the next layer overwrites them).
   void RunBlocks(Context& context, const TensorView& inputs, Activations& activations,
                  const std::function<void(int64_t layer)>& after_block = {}) const;
-  // The head: mean cross-entropy in nats, and its gradient; loss_scale multiplies that (1/accumulation).
-  double LossAndGradient(Context& context, const Tokens& tokens, double loss_scale, bool accumulate,
-                         Activations& activations) const;
+  // The head: cross-entropies of rows, and the gradient of their mean; loss_scale multiplies that (1/accumulation).
+  void LossAndGradient(Context& context, const Tokens& tokens, double loss_scale, bool accumulate,
+                       Activations& activations) const;
   // ∂L/∂H of a layer's rows, into a buffer f32 [B, H, T] or, when all zero, an empty view.
   using EntropyGradient =
       std::function<TensorView(int64_t layer, const TensorView& entropy, const TensorView& buffer)>;

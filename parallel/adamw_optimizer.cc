@@ -1,11 +1,8 @@
 #include "parallel/adamw_optimizer.h"
 
-#include <algorithm>
-#include <cmath>
-
 #include "runtime/base/check.h"
-#include "runtime/kernels/adamw.h"
-#include "runtime/kernels/reduce.h"
+#include "runtime/kernels/gradient_norm.h"
+#include "runtime/tensor/tensor_copy.h"
 
 namespace entrain {
 namespace {
@@ -25,7 +22,8 @@ AdamWOptimizer::AdamWOptimizer(const ParamSet& params, const AdamWHyperparameter
       sharded_(zero > 0 && dp.size() > 1),
       ranges_(RangesOf(params, dp.size(), zero)),
       first_(params.device(), owned().size() * SizeOf(DType::kF32)),
-      second_(params.device(), owned().size() * SizeOf(DType::kF32)) {}
+      second_(params.device(), owned().size() * SizeOf(DType::kF32)),
+      numbers_(params.device(), 3 * SizeOf(DType::kF64) + 4 * SizeOf(DType::kF32)) {}
 
 std::vector<ElementRange> AdamWOptimizer::RangesOf(const ParamSet& params, int dp, int zero) {
   if (zero > 0) return OwnedRanges(params, dp);
@@ -36,27 +34,50 @@ int64_t AdamWOptimizer::BytesNeeded(const ParamSet& params, int dp, int zero) {
   return 2 * LargestOwned(params, zero > 0 ? dp : 1) * SizeOf(DType::kF32);
 }
 
-double AdamWOptimizer::GradientNorm(Context& context, const TensorParallel& tp) const {
-  std::vector<TensorView> parts;
-  for (int i = 0; i < params_.size(); ++i) {
-    parts.push_back(Slice(params_.flat_gradient(), PartOf(params_, {i}, owned()).flat));
-  }
-  const std::vector<double> sums = SumsOfSquares(context, parts);
-  // Of parameters that every tp rank holds, and of those that are cut.
-  double squares[] = {0.0, 0.0};
-  for (int i = 0; i < params_.size(); ++i) {
-    squares[params_.spec({i}).shard.is_cut() ? 1 : 0] += sums[static_cast<size_t>(i)];
-  }
-  if (sharded_) dp_.host().AllReduce({squares, DType::kF64, {2}}, ReduceOp::kSum, "gradient norm");
-  tp.SumOnHost({&squares[1], 1}, "gradient norm");
-  return std::sqrt(squares[0] + squares[1]);
+TensorView AdamWOptimizer::squares() const {
+  return {static_cast<double*>(numbers_.data()) + 1, DType::kF64, {2}};
 }
 
-void AdamWOptimizer::Update(Context& context, double lr, double gradient_norm) {
+TensorView AdamWOptimizer::gradient_scale() const {
+  return {static_cast<double*>(numbers_.data()) + 3, DType::kF32, {1}};
+}
+
+TensorView AdamWOptimizer::rate() const {
+  return {gradient_scale().data<float>() + 1, DType::kF32, {3}};
+}
+
+void AdamWOptimizer::BeginStep(Context& context, double lr) {
   const AdamWHyperparameters& h = hyperparameters_;
-  const double scale = h.clip > 0.0 ? std::min(1.0, h.clip / (gradient_norm + 1e-6)) : 1.0;
-  ++updates_;
-  for (int i = 0; i < params_.size(); ++i) UpdateParameter(context, {i}, lr, scale);
+  const auto numbers = AdamWRate(lr, h.weight_decay, h.beta1, h.beta2, updates_ + 1);
+  FromHost(context, numbers.data(), rate());
+}
+
+void AdamWOptimizer::MeasureGradient(Context& context, const TensorParallel& tp,
+                                     const TensorView& must_be_finite) const {
+  // Of parameters that every tp rank holds, and of those that are cut.
+  std::vector<std::vector<TensorView>> groups(2);
+  for (int i = 0; i < params_.size(); ++i) {
+    groups[params_.spec({i}).shard.is_cut() ? 1 : 0].push_back(
+        Slice(params_.flat_gradient(), PartOf(params_, {i}, owned()).flat));
+  }
+  SumsOfSquares(context, groups, squares());
+  if (sharded_) dp_.AllReduce(squares(), ReduceOp::kSum, "gradient norm");
+  tp.Sum(Slice(squares(), {1, 2}), "gradient norm");
+  GradientScale(context, {.squares = squares(),
+                          .must_be_finite = must_be_finite,
+                          .clip = hyperparameters_.clip,
+                          .norm = gradient_norm(),
+                          .scale = gradient_scale()});
+}
+
+void AdamWOptimizer::Update(Context& context) const {
+  AdamWArgs args{.beta1 = hyperparameters_.beta1,
+                 .beta2 = hyperparameters_.beta2,
+                 .eps = hyperparameters_.eps,
+                 .rate = rate(),
+                 .gradient_scale = gradient_scale()};
+  for (int i = 0; i < params_.size(); ++i) args.parameters.push_back(PartToUpdate({i}));
+  AdamW(context, args);
   if (!sharded_) return;
   std::vector<ElementRange> parts;
   for (const ElementRange& range : ranges_) parts.push_back(params_.InWholeValues(range));
@@ -74,26 +95,17 @@ PendingCollective AdamWOptimizer::StartShareCopies() const {
 
 void AdamWOptimizer::ShareCopies() const { StartShareCopies().Wait(); }
 
-void AdamWOptimizer::UpdateParameter(Context& context, ParamId id, double lr,
-                                     double gradient_scale) const {
-  const AdamWHyperparameters& h = hyperparameters_;
+AdamWParameter AdamWOptimizer::PartToUpdate(ParamId id) const {
   const ParameterSpec& spec = params_.spec(id);
   const ElementRange flat = PartOf(params_, id, owned()).flat;
-  if (flat.size() == 0) return;
-  const TensorView value = params_.HeldValue(id, flat);
-  AdamW(context, {.value = value,
-                  .gradient = Slice(params_.flat_gradient(), flat),
-                  .first_moment = first_moment(flat),
-                  .second_moment = second_moment(flat),
-                  .compute = params_.has_copy(id) ? params_.CopyPart(id, flat) : TensorView(),
-                  .lr = lr,
-                  .beta1 = h.beta1,
-                  .beta2 = h.beta2,
-                  .eps = h.eps,
-                  .weight_decay = spec.matrix ? h.weight_decay : 0.0,
-                  .gradient_scale = gradient_scale,
-                  .step = updates_});
-  if (std::isfinite(spec.minimum)) ClampMin(context, value, spec.minimum);
+  if (flat.size() == 0) return {};
+  return {.value = params_.HeldValue(id, flat),
+          .gradient = Slice(params_.flat_gradient(), flat),
+          .first_moment = first_moment(flat),
+          .second_moment = second_moment(flat),
+          .compute = params_.has_copy(id) ? params_.CopyPart(id, flat) : TensorView(),
+          .decayed = spec.matrix,
+          .minimum = spec.minimum};
 }
 
 TensorView AdamWOptimizer::Moment(const Buffer& buffer, const ElementRange& flat) const {

@@ -11,6 +11,7 @@
 #include "parallel/owned_ranges.h"
 #include "parallel/param_set.h"
 #include "parallel/tensor_parallel.h"
+#include "runtime/kernels/adamw.h"
 
 namespace entrain {
 
@@ -38,14 +39,24 @@ class AdamWOptimizer {
   // This rank's.
   const ElementRange& owned() const { return ranges_[static_cast<size_t>(dp_.rank())]; }
 
-  // ‖gradient‖₂ over all parameters of the mesh, fp64, the same on each rank: squares of what this rank owns of each
-  // parameter in the order of declaration, parameters that are cut over tp apart from those that every rank holds. Not
-  // finite exactly when some gradient is not.
-  double GradientNorm(Context& context, const TensorParallel& tp) const;
+  // ---- a step: in this order, the host waits for nothing ----
 
-  // One update with gradients multiplied by min(1, clip/(norm + 1e-6)); then values are clamped to their minima, and every
-  // rank has all that its kernels read.
-  void Update(Context& context, double lr, double gradient_norm);
+  // What the step's update, if it is made, multiplies with.
+  void BeginStep(Context& context, double lr);
+  // ‖gradient‖₂ over all parameters of the mesh, the same on each rank, and from it gradient_scale(): min(1, clip/(norm + 1e-6)),
+  // or NaN, which leaves the update out, where the norm or some of must_be_finite (f64) is not finite. fp64: squares of what this
+  // rank owns of each parameter in the order of declaration, parameters that are cut over tp apart from those that every
+  // rank holds. Not finite exactly when some gradient is not.
+  void MeasureGradient(Context& context, const TensorParallel& tp,
+                       const TensorView& must_be_finite) const;
+  // One update with gradients multiplied by gradient_scale(); then every rank has all that its kernels read.
+  void Update(Context& context) const;
+  // Whether it was made, as gradient_scale() said.
+  void EndStep(bool updated) { updates_ += updated ? 1 : 0; }
+
+  TensorView gradient_norm() const { return {numbers_.data(), DType::kF64, {1}}; }  // f64 [1]
+  TensorView gradient_scale() const;                                                // f32 [1]
+
   // The same of bf16 copies after values were written from outside, where a rank holds a part of the values.
   void ShareCopies() const;
 
@@ -59,7 +70,10 @@ class AdamWOptimizer {
  private:
   TensorView Moment(const Buffer& buffer, const ElementRange& flat) const;
   PendingCollective StartShareCopies() const;
-  void UpdateParameter(Context& context, ParamId id, double lr, double gradient_scale) const;
+  // f64: the norm, then squares of parameters that every tp rank holds, and of those that are cut; f32: the scale, the rate.
+  TensorView squares() const;
+  TensorView rate() const;
+  AdamWParameter PartToUpdate(ParamId id) const;
 
   const ParamSet& params_;
   AdamWHyperparameters hyperparameters_;
@@ -68,6 +82,7 @@ class AdamWOptimizer {
   std::vector<ElementRange> ranges_;
   Buffer first_;
   Buffer second_;
+  Buffer numbers_;
   int64_t updates_ = 0;
 };
 

@@ -1,12 +1,19 @@
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
 #include "runtime/base/check.h"
 #include "runtime/device/cuda_check.h"
+#include "runtime/device/cuda_device.h"
 
 namespace entrain::cuda {
+namespace {
+
+std::atomic<int64_t> buffers_freed = 0;
+
+}  // namespace
 
 void* TakeMemory(int64_t bytes) {
   void* data = nullptr;
@@ -25,6 +32,11 @@ void* TakeMemory(int64_t bytes) {
 }
 
 // At the end of a process that lost its device there is nothing left to free.
-void GiveMemory(void* data, int64_t /*bytes*/) { cudaFree(data); }
+void GiveMemory(void* data, int64_t /*bytes*/) {
+  ++buffers_freed;
+  cudaFree(data);
+}
+
+int64_t CudaBuffersFreed() { return buffers_freed; }
 
 }  // namespace entrain::cuda

@@ -25,6 +25,12 @@ struct CudaDevice {
   cudaStream_t stream = nullptr;
 };
 
+namespace cuda {
+
+// How many Buffers of CUDA memory this process has freed: when it grows, addresses that ops used may be others'.
+int64_t CudaBuffersFreed();
+
+}  // namespace cuda
 }  // namespace entrain
 
 #endif  // ENTRAIN_RUNTIME_DEVICE_CUDA_DEVICE_H_

@@ -23,6 +23,14 @@ class CudaEvent {
 
   // After all work issued to the stream so far.
   void Record(cudaStream_t stream) { CHECK_CUDA(cudaEventRecord(event_, stream)); }
+  // The same and, in work that is being recorded into a graph, again in each run of that.
+  void RecordEachRun(cudaStream_t stream) {
+    cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+    CHECK_CUDA(cudaStreamIsCapturing(stream, &capture));
+    const bool recording = capture == cudaStreamCaptureStatusActive;
+    CHECK_CUDA(cudaEventRecordWithFlags(
+        event_, stream, recording ? cudaEventRecordExternal : cudaEventRecordDefault));
+  }
   // Work issued to the stream from now on begins after what was recorded last.
   void HoldUp(cudaStream_t stream) const { CHECK_CUDA(cudaStreamWaitEvent(stream, event_, 0)); }
   // Success, cudaErrorNotReady, or the error of work before.

@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "runtime/device/parallel_for.h"
 #include "runtime/kernels/adamw.h"
 #include "runtime/kernels/adamw_coefficients.h"
@@ -10,6 +12,15 @@ using simd::Float;
 
 constexpr int64_t kChunk = 16384;
 
+struct Coefficients {
+  AdamWConstants constants;
+  float gradient_scale;
+  float first_correction;
+  float second_correction;
+  float keep;  // 1 − lr·weight_decay, or 1
+  float minimum;
+};
+
 struct Range {
   float* value;
   const float* gradient;
@@ -20,15 +31,18 @@ struct Range {
 };
 
 // By value, here and in the lambda: what lies in registers need not be read again after each store.
-void UpdateRange(AdamWCoefficients c, Range range) {
-  simd::ForEachVector(range.size, [c, range](int64_t i, auto lanes) {
+void UpdateRange(Coefficients c, Range range) {
+  const AdamWConstants& k = c.constants;
+  simd::ForEachVector(range.size, [c, k, range](int64_t i, auto lanes) {
     const Float gradient = lanes.Load(range.gradient + i) * c.gradient_scale;
-    const Float first = c.beta1 * lanes.Load(range.first_moment + i) + c.one_minus_beta1 * gradient;
+    const Float first = k.beta1 * lanes.Load(range.first_moment + i) + k.one_minus_beta1 * gradient;
     const Float second =
-        c.beta2 * lanes.Load(range.second_moment + i) + c.one_minus_beta2 * gradient * gradient;
+        k.beta2 * lanes.Load(range.second_moment + i) + k.one_minus_beta2 * gradient * gradient;
     const Float update =
-        c.first_correction * first / (simd::Sqrt(second * c.second_correction) + c.eps);
-    const Float value = c.keep * lanes.Load(range.value + i) - update;
+        c.first_correction * first / (simd::Sqrt(second * c.second_correction) + k.eps);
+    // A NaN stays.
+    const Float value =
+        simd::Max(simd::Broadcast(c.minimum), c.keep * lanes.Load(range.value + i) - update);
     lanes.Store(range.first_moment + i, first);
     lanes.Store(range.second_moment + i, second);
     lanes.Store(range.value + i, value);
@@ -36,29 +50,35 @@ void UpdateRange(AdamWCoefficients c, Range range) {
   });
 }
 
-}  // namespace
-
-void AdamW(Context& context, const AdamWArgs& args) {
-  const AdamWCoefficients coefficients(args);
-  auto* compute = args.compute ? args.compute.data<Bf16>() : nullptr;
-  ParallelForChunks(context, args.value.size(), kChunk, [&](int64_t begin, int64_t end) {
-    UpdateRange(coefficients, {.value = args.value.data<float>() + begin,
-                               .gradient = args.gradient.data<float>() + begin,
-                               .first_moment = args.first_moment.data<float>() + begin,
-                               .second_moment = args.second_moment.data<float>() + begin,
+void UpdateParameter(Context& context, const Coefficients& coefficients,
+                     const AdamWParameter& parameter) {
+  auto* compute = parameter.compute ? parameter.compute.data<Bf16>() : nullptr;
+  ParallelForChunks(context, parameter.value.size(), kChunk, [&](int64_t begin, int64_t end) {
+    UpdateRange(coefficients, {.value = parameter.value.data<float>() + begin,
+                               .gradient = parameter.gradient.data<float>() + begin,
+                               .first_moment = parameter.first_moment.data<float>() + begin,
+                               .second_moment = parameter.second_moment.data<float>() + begin,
                                .compute = compute == nullptr ? nullptr : compute + begin,
                                .size = end - begin});
   });
 }
 
-void ClampMin(Context& context, const TensorView& value, float minimum) {
-  auto* data = value.data<float>();
-  ParallelForChunks(context, value.size(), kChunk, [&](int64_t begin, int64_t end) {
-    simd::ForEachVector(end - begin, [&](int64_t offset, auto lanes) {
-      float* at = data + begin + offset;
-      lanes.Store(at, simd::Max(simd::Broadcast(minimum), lanes.Load(at)));
-    });
-  });
+}  // namespace
+
+void AdamW(Context& context, const AdamWArgs& args) {
+  const float scale = *args.gradient_scale.data<float>();
+  if (std::isnan(scale)) return;
+  const auto* rate = args.rate.data<float>();
+  for (const AdamWParameter& parameter : args.parameters) {
+    UpdateParameter(context,
+                    {.constants = AdamWConstants(args),
+                     .gradient_scale = scale,
+                     .first_correction = rate[0],
+                     .second_correction = rate[1],
+                     .keep = parameter.decayed ? rate[2] : 1.0F,
+                     .minimum = parameter.minimum},
+                    parameter);
+  }
 }
 
 }  // namespace entrain::cpu

@@ -1,82 +1,148 @@
+#include <cmath>
+#include <utility>
+
 #include "runtime/kernels/adamw.h"
 #include "runtime/kernels/adamw_coefficients.h"
+#include "runtime/kernels/cuda_block.cuh"
 #include "runtime/kernels/cuda_elementwise.cuh"
+#include "runtime/kernels/cuda_table.h"
 
 namespace entrain::cuda {
 namespace {
 
-struct Update {
-  static constexpr int kInputs = 4;
-  AdamWCoefficients c;
+// A parameter, and the first of its tiles among those of all.
+struct Parameter {
   float* value;
   const float* gradient;
   float* first_moment;
   float* second_moment;
   Bf16* compute;  // or null
+  int64_t size;
+  int64_t first_tile;
+  float minimum;
+  bool decayed;
+  bool fours;
+  bool operator==(const Parameter&) const = default;
+};
 
-  template <int n>
-  __device__ __forceinline__ void Load(int64_t i, float (&in)[4][n]) const {
-    LoadVector(value + i, in[0]);
-    LoadVector(gradient + i, in[1]);
-    LoadVector(first_moment + i, in[2]);
-    LoadVector(second_moment + i, in[3]);
+struct Coefficients {
+  AdamWConstants constants;
+  float gradient_scale;
+  float first_correction;
+  float second_correction;
+  float keep;
+};
+
+template <int n>
+struct Elements {
+  float value[n], gradient[n], first[n], second[n];
+
+  __device__ __forceinline__ void Load(const Parameter& p, int64_t i) {
+    LoadVector(p.value + i, value);
+    LoadVector(p.gradient + i, gradient);
+    LoadVector(p.first_moment + i, first);
+    LoadVector(p.second_moment + i, second);
   }
-
-  template <int n>
-  __device__ __forceinline__ void Store(int64_t i, const float (&in)[4][n]) const {
-    float first[n], second[n], updated[n];
+  __device__ __forceinline__ void Update(const Parameter& p, const Coefficients& c) {
+    const AdamWConstants& k = c.constants;
 #pragma unroll
     for (int j = 0; j < n; ++j) {
-      const float scaled = in[1][j] * c.gradient_scale;
-      first[j] = c.beta1 * in[2][j] + c.one_minus_beta1 * scaled;
-      second[j] = c.beta2 * in[3][j] + c.one_minus_beta2 * scaled * scaled;
+      const float scaled = gradient[j] * c.gradient_scale;
+      first[j] = k.beta1 * first[j] + k.one_minus_beta1 * scaled;
+      second[j] = k.beta2 * second[j] + k.one_minus_beta2 * scaled * scaled;
       const float step =
-          c.first_correction * first[j] / (sqrtf(second[j] * c.second_correction) + c.eps);
-      updated[j] = c.keep * in[0][j] - step;
+          c.first_correction * first[j] / (sqrtf(second[j] * c.second_correction) + k.eps);
+      const float updated = c.keep * value[j] - step;
+      // A NaN stays.
+      value[j] = updated < p.minimum ? p.minimum : updated;
     }
-    StoreVector(first_moment + i, first);
-    StoreVector(second_moment + i, second);
-    StoreVector(value + i, updated);
-    if (compute != nullptr) StoreVector(compute + i, updated);
+  }
+  __device__ __forceinline__ void Store(const Parameter& p, int64_t i) const {
+    StoreVector(p.first_moment + i, first);
+    StoreVector(p.second_moment + i, second);
+    StoreVector(p.value + i, value);
+    if (p.compute != nullptr) StoreVector(p.compute + i, value);
   }
 };
 
-struct Clamp {
-  static constexpr int kInputs = 1;
-  float* value;
-  float minimum;
+// Elements of a tile; those of one parameter only. All fours of a thread are read before one is written.
+constexpr int kThreads = kElementThreads;
+constexpr int64_t kTile = kElementTile;
 
-  template <int n>
-  __device__ __forceinline__ void Load(int64_t i, float (&in)[1][n]) const {
-    LoadVector(value + i, in[0]);
-  }
-  // A NaN stays.
-  template <int n>
-  __device__ __forceinline__ void Store(int64_t i, const float (&in)[1][n]) const {
-    float clamped[n];
+__device__ __forceinline__ void UpdateTile(const Parameter& p, const Coefficients& c,
+                                           int64_t begin) {
+  const int64_t rest = p.size - begin;
+  const auto thread = static_cast<int>(threadIdx.x);
+  if (p.fours && rest >= kTile) {
+    Elements<4> fours[kElementFours];
 #pragma unroll
-    for (int j = 0; j < n; ++j) clamped[j] = in[0][j] < minimum ? minimum : in[0][j];
-    StoreVector(value + i, clamped);
+    for (int k = 0; k < kElementFours; ++k) fours[k].Load(p, begin + 4 * (k * kThreads + thread));
+#pragma unroll
+    for (int k = 0; k < kElementFours; ++k) {
+      fours[k].Update(p, c);
+      fours[k].Store(p, begin + 4 * (k * kThreads + thread));
+    }
+    return;
   }
-};
+  const auto count = static_cast<int>(rest < kTile ? rest : kTile);
+  for (int i = thread; i < count; i += kThreads) {
+    Elements<1> one;
+    one.Load(p, begin + i);
+    one.Update(p, c);
+    one.Store(p, begin + i);
+  }
+}
+
+// Block i updates tile i of all parameters' tiles.
+__global__ void __launch_bounds__(kThreads)
+    AdamWKernel(const Parameter* parameters, int count, AdamWConstants constants, const float* rate,
+                const float* gradient_scale) {
+  const float scale = *gradient_scale;
+  if (std::isnan(scale)) return;
+  int low = 0, high = count - 1;
+  while (low < high) {
+    const int middle = (low + high + 1) / 2;
+    if (parameters[middle].first_tile <= blockIdx.x) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  const Parameter p = parameters[low];
+  const Coefficients coefficients = {constants, scale, rate[0], rate[1],
+                                     p.decayed ? rate[2] : 1.0F};
+  UpdateTile(p, coefficients, (blockIdx.x - p.first_tile) * kTile);
+}
+
+Parameter EntryOf(const AdamWParameter& parameter, int64_t first_tile) {
+  return {.value = parameter.value.data<float>(),
+          .gradient = parameter.gradient.data<float>(),
+          .first_moment = parameter.first_moment.data<float>(),
+          .second_moment = parameter.second_moment.data<float>(),
+          .compute = parameter.compute ? parameter.compute.data<Bf16>() : nullptr,
+          .size = parameter.value.size(),
+          .first_tile = first_tile,
+          .minimum = parameter.minimum,
+          .decayed = parameter.decayed,
+          .fours = BeginAtFours(parameter.value, parameter.gradient, parameter.first_moment,
+                                parameter.second_moment, parameter.compute)};
+}
 
 }  // namespace
 
 void AdamW(Context& context, const AdamWArgs& args) {
-  const bool fours =
-      BeginAtFours(args.value, args.gradient, args.first_moment, args.second_moment, args.compute);
-  ForEachElement(context, args.value.size(), fours,
-                 Update{.c = AdamWCoefficients(args),
-                        .value = args.value.data<float>(),
-                        .gradient = args.gradient.data<float>(),
-                        .first_moment = args.first_moment.data<float>(),
-                        .second_moment = args.second_moment.data<float>(),
-                        .compute = args.compute ? args.compute.data<Bf16>() : nullptr});
-}
-
-void ClampMin(Context& context, const TensorView& value, float minimum) {
-  ForEachElement(context, value.size(), BeginAtFours(value),
-                 Clamp{.value = value.data<float>(), .minimum = minimum});
+  std::vector<Parameter> entries;
+  int64_t tiles = 0;
+  for (const AdamWParameter& parameter : args.parameters) {
+    if (parameter.value.size() == 0) continue;
+    entries.push_back(EntryOf(parameter, tiles));
+    tiles += (parameter.value.size() + kTile - 1) / kTile;
+  }
+  if (entries.empty()) return;
+  const auto count = static_cast<int>(entries.size());
+  const Parameter* table = context.Cache<CudaTable<Parameter>>().Put(context, std::move(entries));
+  Launch(AdamWKernel, static_cast<unsigned>(tiles), kThreads, 0, context.cuda().stream, table,
+         count, AdamWConstants(args), args.rate.data<float>(), args.gradient_scale.data<float>());
 }
 
 }  // namespace entrain::cuda

@@ -5,10 +5,8 @@
 
 namespace entrain {
 ENTRAIN_BACKENDS(void ColumnSum(Context& context, const ColumnSumArgs& args))
-ENTRAIN_BACKENDS(std::vector<double> SumsOfSquares(Context& context,
-                                                   const std::vector<TensorView>& vectors))
-ENTRAIN_BACKENDS(void EntropyMoments(Context& context, const TensorView& entropy,
-                                     HeadMoments* moments))
+ENTRAIN_BACKENDS(double SumOfSquares(Context& context, const TensorView& x))
+ENTRAIN_BACKENDS(void AddMean(Context& context, const AddMeanArgs& args))
 
 void ColumnSum(Context& context, const ColumnSumArgs& args) {
   const int64_t width = args.x.dim(-1);
@@ -21,22 +19,17 @@ void ColumnSum(Context& context, const ColumnSumArgs& args) {
 }
 
 double SumOfSquares(Context& context, const TensorView& x) {
-  return SumsOfSquares(context, {x}).front();
+  CheckDType("sum of squares x", x, DType::kF32);
+  CheckDense("sum of squares x", x);
+  ENTRAIN_DISPATCH(SumOfSquares, context, x);
 }
 
-std::vector<double> SumsOfSquares(Context& context, const std::vector<TensorView>& vectors) {
-  for (const TensorView& x : vectors) {
-    CheckDType("sum of squares x", x, DType::kF32);
-    CheckDense("sum of squares x", x);
-  }
-  ENTRAIN_DISPATCH(SumsOfSquares, context, vectors);
-}
-
-void EntropyMoments(Context& context, const TensorView& entropy, HeadMoments* moments) {
-  CHECK_EQ(entropy.num_dims(), 4) << "entropy moments: " << Describe(entropy);
-  CheckF32("entropy", entropy, {entropy.dim(0), entropy.dim(1), entropy.dim(2), entropy.dim(3)});
-  CHECK_GT(entropy.dim(1) * entropy.dim(3), 0) << "entropy moments: no rows";
-  ENTRAIN_DISPATCH(EntropyMoments, context, entropy, moments);
+void AddMean(Context& context, const AddMeanArgs& args) {
+  CheckF32("mean x", args.x, {args.x.size()});
+  CHECK_GT(args.x.size(), 0) << "mean of nothing";
+  CheckDType("mean", args.out, DType::kF64);
+  CheckDims("mean", args.out, {1});
+  ENTRAIN_DISPATCH(AddMean, context, args);
 }
 
 }  // namespace entrain

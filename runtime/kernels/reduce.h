@@ -2,8 +2,6 @@
 #ifndef ENTRAIN_RUNTIME_KERNELS_REDUCE_H_
 #define ENTRAIN_RUNTIME_KERNELS_REDUCE_H_
 
-#include <vector>
-
 #include "runtime/device/context.h"
 #include "runtime/tensor/tensor_view.h"
 
@@ -21,20 +19,18 @@ struct ColumnSumArgs {
 void ColumnSum(Context& context, const ColumnSumArgs& args);
 
 // Σ x², x f32, dense; fp64 within chunks of fixed size, chunks in order. Not finite exactly when some x is not finite
-// (or the sum leaves fp64).
+// (or the sum leaves fp64). The host waits for it: see gradient_norm.h for one that it need not know.
 double SumOfSquares(Context& context, const TensorView& x);
-// The same of several, for which the host waits once.
-std::vector<double> SumsOfSquares(Context& context, const std::vector<TensorView>& vectors);
 
-// Sum, sum of squares, least and largest of each head's row entropies.
-struct HeadMoments {
-  double sum;
-  double sum_of_squares;
-  float min;
-  float max;
+// out f64 [1] (+)= scale · mean of x, f32, dense, not empty: a step's loss from those of rows. The sum is in fp64, in an order of
+// the backend's.
+struct AddMeanArgs {
+  TensorView x;
+  double scale = 1.0;
+  TensorView out;
+  bool accumulate = false;
 };
-// entropy f32 [L, B, H, T] → moments, a host array [L, H]: over B and T in that order, in fp64.
-void EntropyMoments(Context& context, const TensorView& entropy, HeadMoments* moments);
+void AddMean(Context& context, const AddMeanArgs& args);
 
 }  // namespace entrain
 

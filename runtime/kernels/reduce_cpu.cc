@@ -41,16 +41,6 @@ double ChunkSumOfSquares(const float* x, int64_t size) {
   return simd::HorizontalSum(sum);
 }
 
-void AddRow(const float* entropy, int64_t size, HeadMoments& moments) {
-  for (int64_t i = 0; i < size; ++i) {
-    const double value = entropy[i];
-    moments.sum += value;
-    moments.sum_of_squares += value * value;
-    moments.min = std::min(moments.min, entropy[i]);
-    moments.max = std::max(moments.max, entropy[i]);
-  }
-}
-
 }  // namespace
 
 void ColumnSum(Context& context, const ColumnSumArgs& args) {
@@ -67,30 +57,19 @@ void ColumnSum(Context& context, const ColumnSumArgs& args) {
   });
 }
 
-std::vector<double> SumsOfSquares(Context& context, const std::vector<TensorView>& vectors) {
-  std::vector<double> sums;
-  for (const TensorView& x : vectors) {
-    const auto* from = x.data<float>();
-    sums.push_back(SumChunks(context, x.size(), kChunk, [&](int64_t begin, int64_t end) {
-      return ChunkSumOfSquares(from + begin, end - begin);
-    }));
-  }
-  return sums;
+double SumOfSquares(Context& context, const TensorView& x) {
+  const auto* from = x.data<float>();
+  return SumChunks(context, x.size(), kChunk, [&](int64_t begin, int64_t end) {
+    return ChunkSumOfSquares(from + begin, end - begin);
+  });
 }
 
-void EntropyMoments(Context& context, const TensorView& entropy, HeadMoments* moments) {
-  const int64_t batch = entropy.dim(1);
-  const int64_t heads = entropy.dim(2);
-  const int64_t positions = entropy.dim(3);
-  ParallelFor(context, entropy.dim(0) * heads, [&](int64_t i) {
-    const int64_t first_row = i / heads * batch * heads + i % heads;
-    const float first = *entropy.row<float>(first_row);
-    HeadMoments result = {.sum = 0.0, .sum_of_squares = 0.0, .min = first, .max = first};
-    for (int64_t b = 0; b < batch; ++b) {
-      AddRow(entropy.row<float>(first_row + b * heads), positions, result);
-    }
-    moments[i] = result;
-  });
+void AddMean(Context& /*context*/, const AddMeanArgs& args) {
+  const auto* x = args.x.data<float>();
+  double sum = 0.0;
+  for (int64_t i = 0; i < args.x.size(); ++i) sum += x[i];
+  double& out = *args.out.data<double>();
+  out = (args.accumulate ? out : 0.0) + args.scale * (sum / static_cast<double>(args.x.size()));
 }
 
 }  // namespace entrain::cpu

@@ -1,9 +1,7 @@
-#include <algorithm>
-#include <vector>
-
 #include "runtime/device/device_memory.h"
 #include "runtime/kernels/cuda_partials.cuh"
 #include "runtime/kernels/cuda_scratch.h"
+#include "runtime/kernels/cuda_squares.cuh"
 #include "runtime/kernels/reduce.h"
 
 namespace entrain::cuda {
@@ -13,39 +11,17 @@ namespace {
 constexpr int64_t kChunkRows = 256;
 constexpr int kColumnWarps = 8;
 
-// Elements of a chunk of a sum of squares, and threads.
-constexpr int64_t kChunk = 16384;
+// Elements of a chunk of a mean.
+constexpr int64_t kMeanChunk = 4096;
 constexpr int kThreads = 256;
 
-__device__ __forceinline__ void AddSquare(float x, double& sum) {
-  const auto value = static_cast<double>(x);
-  sum += value * value;
-}
-
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kSquareThreads)
     SumOfSquaresKernel(const float* x, int64_t size, bool fours, double* partial) {
   __shared__ double scratch[kMaxWarps];
-  const int64_t begin = blockIdx.x * kChunk;
-  const int64_t rest = size - begin;
-  const auto thread = static_cast<int>(threadIdx.x);
-  double sum = 0.0;
-  if (fours && rest >= kChunk) {
-#pragma unroll 4
-    for (int i = 4 * thread; i < kChunk; i += 4 * kThreads) {
-      float values[4];
-      Load4(x + begin + i, values);
-#pragma unroll
-      for (const float value : values) AddSquare(value, sum);
-    }
-  } else {
-    const auto count = static_cast<int>(rest < kChunk ? rest : kChunk);
-    for (int i = thread; i < count; i += kThreads) AddSquare(x[begin + i], sum);
-  }
-  sum = BlockReduce(sum, scratch, SumOf());
-  if (thread == 0) partial[blockIdx.x] = sum;
+  const int64_t begin = blockIdx.x * kSquareChunk;
+  const double sum = BlockReduce(SquaresOfChunk(x + begin, size - begin, fours), scratch, SumOf());
+  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
-
-int64_t ChunksOf(const TensorView& x) { return (x.size() + kChunk - 1) / kChunk; }
 
 // One block.
 __global__ void __launch_bounds__(kThreads)
@@ -55,34 +31,24 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) *sum = total;
 }
 
-constexpr int kMomentThreads = 1024;
-
-// Block l·H + h: head h of layer l. Warp w takes the rows of batch entries w, w + 32, …
-__global__ void __launch_bounds__(kMomentThreads)
-    EntropyMomentsKernel(const float* entropy, int64_t batch, int64_t heads, int64_t positions,
-                         HeadMoments* moments) {
+__global__ void __launch_bounds__(kThreads)
+    SumKernel(const float* x, int64_t size, double* partial) {
   __shared__ double scratch[kMaxWarps];
-  __shared__ float float_scratch[kMaxWarps];
-  const int64_t first_row = blockIdx.x / heads * batch * heads + blockIdx.x % heads;
-  double sum = 0.0, sum_of_squares = 0.0;
-  float min = entropy[first_row * positions];
-  float max = min;
-  for (int64_t b = threadIdx.x / kWarp; b < batch; b += kMomentThreads / kWarp) {
-    const float* row = entropy + (first_row + b * heads) * positions;
-#pragma unroll 4
-    for (int64_t t = threadIdx.x % kWarp; t < positions; t += kWarp) {
-      const float value = row[t];
-      sum += static_cast<double>(value);
-      AddSquare(value, sum_of_squares);
-      min = MinOf()(value, min);
-      max = MaxOf()(value, max);
-    }
-  }
-  const HeadMoments result = {.sum = BlockReduce(sum, scratch, SumOf()),
-                              .sum_of_squares = BlockReduce(sum_of_squares, scratch, SumOf()),
-                              .min = BlockReduce(min, float_scratch, MinOf()),
-                              .max = BlockReduce(max, float_scratch, MaxOf())};
-  if (threadIdx.x == 0) moments[blockIdx.x] = result;
+  const int64_t begin = blockIdx.x * kMeanChunk;
+  const int64_t end = begin + kMeanChunk < size ? begin + kMeanChunk : size;
+  double sum = 0.0;
+  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) sum += static_cast<double>(x[i]);
+  sum = BlockReduce(sum, scratch, SumOf());
+  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+// One block.
+__global__ void __launch_bounds__(kThreads)
+    AddMeanKernel(const double* partial, int64_t chunks, double size, double scale, bool accumulate,
+                  double* out) {
+  __shared__ double scratch[kMaxWarps];
+  const double sum = SumOfPartials(partial, chunks, scratch);
+  if (threadIdx.x == 0) *out = (accumulate ? *out : 0.0) + scale * (sum / size);
 }
 
 // The sums of chunks, then, in order, their sum. n: see SumRowsKernel.
@@ -123,37 +89,26 @@ void ColumnSum(Context& context, const ColumnSumArgs& args) {
   });
 }
 
-std::vector<double> SumsOfSquares(Context& context, const std::vector<TensorView>& vectors) {
-  std::vector<double> sums(vectors.size());
-  int64_t most_chunks = 0;
-  for (const TensorView& x : vectors) most_chunks = std::max(most_chunks, ChunksOf(x));
-  if (most_chunks == 0) return sums;
-  // One vector after another, so the next one's partial sums may take the place of the last one's.
-  const auto count = static_cast<int64_t>(vectors.size());
-  auto* found = context.Cache<CudaScratch>().Take<double>(count + most_chunks);
-  double* partial = found + count;
-  const cudaStream_t stream = context.cuda().stream;
-  for (int64_t i = 0; i < count; ++i) {
-    const TensorView& x = vectors[static_cast<size_t>(i)];
-    const int64_t chunks = ChunksOf(x);
-    if (chunks > 0) {
-      Launch(SumOfSquaresKernel, static_cast<unsigned>(chunks), kThreads, 0, stream,
-             x.data<float>(), x.size(), BeginAtFours(x), partial);
-    }
-    Launch(SumPartialsKernel, 1, kThreads, 0, stream, partial, chunks, found + i);
-  }
-  CopyToHost(context, found, sums.data(), count * static_cast<int64_t>(sizeof(double)));
-  return sums;
+double SumOfSquares(Context& context, const TensorView& x) {
+  if (x.size() == 0) return 0.0;
+  const unsigned chunks = BlocksFor(x.size(), kSquareChunk);
+  auto* sum = context.Cache<CudaScratch>().Take<double>(1 + chunks);
+  cudaStream_t stream = context.cuda().stream;
+  Launch(SumOfSquaresKernel, chunks, kSquareThreads, 0, stream, x.data<float>(), x.size(),
+         BeginAtFours(x), sum + 1);
+  Launch(SumPartialsKernel, 1, kThreads, 0, stream, sum + 1, int64_t{chunks}, sum);
+  double on_host = 0.0;
+  CopyToHost(context, sum, &on_host, sizeof(double));
+  return on_host;
 }
 
-void EntropyMoments(Context& context, const TensorView& entropy, HeadMoments* moments) {
-  const int64_t count = entropy.dim(0) * entropy.dim(2);  // of heads, in all layers
-  if (count == 0) return;
-  auto* found = context.Cache<CudaScratch>().Take<HeadMoments>(count);
-  Launch(EntropyMomentsKernel, static_cast<unsigned>(count), kMomentThreads, 0,
-         context.cuda().stream, entropy.data<float>(), entropy.dim(1), entropy.dim(2),
-         entropy.dim(3), found);
-  CopyToHost(context, found, moments, count * static_cast<int64_t>(sizeof(HeadMoments)));
+void AddMean(Context& context, const AddMeanArgs& args) {
+  const unsigned chunks = BlocksFor(args.x.size(), kMeanChunk);
+  auto* partial = context.Cache<CudaScratch>().Take<double>(chunks);
+  cudaStream_t stream = context.cuda().stream;
+  Launch(SumKernel, chunks, kThreads, 0, stream, args.x.data<float>(), args.x.size(), partial);
+  Launch(AddMeanKernel, 1, kThreads, 0, stream, partial, int64_t{chunks},
+         static_cast<double>(args.x.size()), args.scale, args.accumulate, args.out.data<double>());
 }
 
 }  // namespace entrain::cuda

@@ -13,7 +13,9 @@
 #include "runtime/kernels/attention.h"
 #include "runtime/kernels/cast.h"
 #include "runtime/kernels/embedding.h"
+#include "runtime/kernels/entropy_moments.h"
 #include "runtime/kernels/entropy_penalty.h"
+#include "runtime/kernels/gradient_norm.h"
 #include "runtime/kernels/layernorm.h"
 #include "runtime/kernels/matmul.h"
 #include "runtime/kernels/matmul_tuning.h"
@@ -87,22 +89,22 @@ class Table {
     for (const int64_t length : shapes_.lengths) Attention(length);
     const TensorView entropy = Attended(shapes_.lengths.back(), 1);
     const TensorView layer = entropy.Reshape({1, entropy.dim(0), entropy.dim(1), entropy.dim(2)});
-    std::vector<HeadMoments> moments(static_cast<size_t>(shapes_.heads));
-    Bytes("entropy moments", entropy.bytes(),
-          [&] { EntropyMoments(context_, layer, moments.data()); });
+    const HeadMoments moments = {Tensor(DType::kF64, {1, shapes_.heads, 2}),
+                                 Tensor(DType::kF32, {1, shapes_.heads, 2})};
+    Bytes("entropy moments", entropy.bytes(), [&] { EntropyMoments(context_, layer, moments); });
     const TensorView gradient = Attended(shapes_.lengths.back(), 1);
     const TensorView threshold = Tensor(DType::kF32, {shapes_.heads});
-    const std::vector<double> most(static_cast<size_t>(shapes_.lengths.back()), 5.0);
-    std::vector<HeadPenalty> sums(static_cast<size_t>(shapes_.heads));
-    Bytes("row penalty", 2 * entropy.bytes(), [&] {
-      RowPenalty(context_,
-                 {.entropy = entropy,
-                  .threshold = threshold,
-                  .gradient = gradient,
-                  .max_entropy = most.data(),
-                  .margin = 0.2,
-                  .scale = 1.0},
-                 sums.data());
+    const TensorView most = Tensor(DType::kF64, {shapes_.lengths.back()});
+    const TensorView strength = Tensor(DType::kF64, {1});
+    const TensorView dthreshold = Tensor(DType::kF32, {shapes_.heads});
+    Bytes("row penalty gradient", 2 * entropy.bytes(), [&] {
+      RowPenaltyGradient(context_, {.entropy = entropy,
+                                    .threshold = threshold,
+                                    .max_entropy = most,
+                                    .margin = 0.2,
+                                    .strength = strength,
+                                    .gradient = gradient,
+                                    .threshold_gradient = dthreshold});
     });
     Clear();
   }
@@ -179,14 +181,19 @@ class Table {
     const TensorView first = Tensor(DType::kF32, {size});
     const TensorView second = Tensor(DType::kF32, {size}, /*positive=*/true);
     const TensorView compute = Tensor(DType::kBf16, {size});
+    const TensorView rate = Tensor(DType::kF32, {3});
+    const TensorView scale = Tensor(DType::kF32, {1});
     Bytes("adamw", 7 * value.bytes() + compute.bytes(), [&] {
-      AdamW(context_, {.value = value,
-                       .gradient = gradient,
-                       .first_moment = first,
-                       .second_moment = second,
-                       .compute = compute});
+      AdamW(context_, {.parameters = {{.value = value,
+                                       .gradient = gradient,
+                                       .first_moment = first,
+                                       .second_moment = second,
+                                       .compute = compute}},
+                       .rate = rate,
+                       .gradient_scale = scale});
     });
-    Bytes("sum of squares", value.bytes(), [&] { sink_ = sink_ + SumOfSquares(context_, value); });
+    const TensorView sums = Tensor(DType::kF64, {1});
+    Bytes("sum of squares", value.bytes(), [&] { SumsOfSquares(context_, {{value}}, sums); });
     Bytes("cast", value.bytes() + compute.bytes(), [&] { Cast(context_, value, compute); });
     Clear();
   }
@@ -322,7 +329,6 @@ class Table {
   GpuTimer timer_;
   GpuOperands operands_;
   std::vector<GpuProduct> products_;
-  volatile double sink_ = 0.0;
 };
 
 }  // namespace

@@ -173,12 +173,16 @@ class KernelsBench {
     const TensorView first = Tensor(DType::kF32, {kSize});
     const TensorView second = Tensor(DType::kF32, {kSize});
     const TensorView compute = dtype == DType::kBf16 ? Tensor(dtype, {kSize}) : TensorView();
+    const TensorView rate = Tensor(DType::kF32, {3});
+    const TensorView scale = Tensor(DType::kF32, {1});
     Bytes("adamw, 31 M values", dtype, 7 * value.bytes() + compute.bytes(), [&] {
-      AdamW(context_, {.value = value,
-                       .gradient = gradient,
-                       .first_moment = first,
-                       .second_moment = second,
-                       .compute = compute});
+      AdamW(context_, {.parameters = {{.value = value,
+                                       .gradient = gradient,
+                                       .first_moment = first,
+                                       .second_moment = second,
+                                       .compute = compute}},
+                       .rate = rate,
+                       .gradient_scale = scale});
     });
     Bytes("sum of squares, 31 M", DType::kF32, value.bytes(),
           [&] { sink_ = sink_ + SumOfSquares(context_, value); });

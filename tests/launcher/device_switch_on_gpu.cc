@@ -42,6 +42,16 @@ class DeviceSwitchTest : public TrainRanksTest {
     for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-5 * b[i]) << "step " << i + 1;
   }
 
+  using Files = std::vector<std::pair<std::string, std::string>>;
+  static void ExpectSameState(const Files& a, const Files& b) {
+    ASSERT_EQ(a.size(), b.size());
+    for (size_t i = 0; i < a.size(); ++i) {
+      EXPECT_EQ(a[i].first, b[i].first);
+      if (a[i].first == "config.toml") continue;  // names the run's folder
+      EXPECT_TRUE(a[i].second == b[i].second) << a[i].first;
+    }
+  }
+
   std::string output_;
 };
 
@@ -56,15 +66,40 @@ TEST_F(DeviceSwitchTest, ARunGivesTheSameBitsAgainAndWhenItIsCut) {
     RunIn("cut_" + name);
     Losses({}, {"--stop-at", "5"}, 75);
     EXPECT_EQ(Losses({}, {"--resume", "must"}), once);
-    for (const auto& [file, text] : CheckpointBytes(config_.run.dir, 8)) {
-      if (file == "config.toml") continue;  // names the run's folder
-      for (const auto& [other, expected] : bytes) {
-        if (file == other) {
-          EXPECT_TRUE(text == expected) << file;
-        }
-      }
-    }
+    ExpectSameState(bytes, CheckpointBytes(config_.run.dir, 8));
   }
+}
+
+// With micro-steps, validation in between, λ that begins later and rises, and with the previous step's entropies.
+TEST_F(DeviceSwitchTest, AStepAsOneGraphGivesTheSameBitsAsItsOps) {
+  config_.train.micro_batch = 2;
+  config_.data.validation = config_.data.train;
+  config_.validation = {.every = 3, .batches = 1};
+  config_.model.entropy_regularizer->start_step = 2;
+  config_.model.entropy_regularizer->warmup_steps = 3;
+  for (const Statistics statistics : {Statistics::kMicroStep, Statistics::kPreviousStep}) {
+    config_.model.entropy_regularizer->statistics = statistics;
+    const std::string name(kStatisticsNames.Name(statistics));
+    config_.train.cuda_graph = OnOff::kOff;
+    RunIn("ops_" + name);
+    const std::vector<double> ops = Losses();
+    EXPECT_THAT(output_, HasSubstr("no CUDA graph: train.cuda_graph = off"));
+    const auto bytes = CheckpointBytes(config_.run.dir, 8);
+    config_.train.cuda_graph = OnOff::kOn;
+    RunIn("graph_" + name);
+    EXPECT_EQ(Losses(), ops);
+    EXPECT_THAT(output_, HasSubstr("one CUDA graph"));
+    ExpectSameState(bytes, CheckpointBytes(config_.run.dir, 8));
+  }
+}
+
+TEST_F(DeviceSwitchTest, AGraphThatCannotBeIsRefused) {
+  config_.train.cuda_graph = OnOff::kOn;
+  config_.model.ffn_weight_norm = WeightNorm::kSpectral;
+  const ProcessResult result = RunProcess(Command({}, {}));
+  EXPECT_NE(result.code, 0);
+  EXPECT_THAT(result.error, HasSubstr("train.cuda_graph = on: a step cannot be one CUDA graph"));
+  EXPECT_THAT(result.error, HasSubstr("spectral norm"));
 }
 
 TEST_F(DeviceSwitchTest, ACheckpointOfOneDeviceContinuesOnTheOther) {

@@ -195,7 +195,7 @@ TEST(TrainConfigMessagesTest, OverridesAreNamedAsTheyWereGiven) {
   EXPECT_EQ(
       message("train.step=10"),
       "--set train.step=10: unknown key 'step' in [train], did you mean 'steps'? Keys of [train]: "
-      "steps, global_batch, micro_batch, seed, precision, device, threads, recompute, "
+      "steps, global_batch, micro_batch, seed, precision, device, threads, recompute, cuda_graph, "
       "max_bad_steps");
   EXPECT_THAT(message("tran.steps=10"),
               StartsWith("--set tran.steps=10: unknown section [tran], did you mean 'train'?"));

@@ -92,7 +92,7 @@ TEST(EntropyRegularizerTest, PreviousStepUsesThePreviousEntropies) {
   EXPECT_EQ(first.penalty, 0.0) << "the first step has no previous one";
   EXPECT_EQ(RelativeL2(previous.Gradient("transformer.h.1.attn.entropy_threshold"), {0.0F, 0.0F}),
             0.0);
-  previous.model().regularizer()->EndStep(previous.statistics());
+  previous.KeepMeans();
   const Losses second = previous.Gradients();
   EXPECT_GT(second.penalty, 0.0);
   for (const std::string& name : micro.ParameterNames()) {
@@ -111,7 +111,7 @@ TEST(EntropyRegularizerTest, PreviousStepDoesNotDependOnTheAccumulation) {
     harness.Randomize(1);
     harness.RandomBatch(2);
     harness.Gradients();
-    harness.model().regularizer()->EndStep(harness.statistics());
+    harness.KeepMeans();
     harness.Gradients();
     gradients.push_back(harness.Gradient("transformer.h.0.attn.entropy_threshold"));
   }
@@ -130,13 +130,15 @@ TEST(EntropyStatisticsTest, MomentsBucketsAndLayerMeans) {
   EXPECT_DOUBLE_EQ(LayerMeans(means)[0], 1.95);
 }
 
-TEST(EntropyStatisticsTest, AddAndMergeAgreeWithDirectMoments) {
+TEST(EntropyStatisticsTest, ReadAndMergeAgreeWithDirectMoments) {
   auto context = Context::CreateCpu(2);
   ASSERT_TRUE(context.ok());
   std::vector<float> rows = {0.0F, 1.0F, 2.0F, 3.0F, 4.0F, 5.0F, 6.0F, 8.0F};  // [1, 2, 2, 2]
   const TensorView entropy(rows.data(), DType::kF32, {1, 2, 2, 2});
-  EntropyStatistics statistics(1, 2);
-  statistics.Add(**context, entropy);
+  Arena arena(**context, 1024);
+  const HeadMoments moments = AllocateMoments(arena, 1, 2);
+  EntropyMoments(**context, entropy, moments);
+  const EntropyStatistics statistics = EntropyStatistics::Read(**context, moments, 4);
   EXPECT_EQ(statistics.rows(), 4);
   EXPECT_DOUBLE_EQ(statistics.Mean(0, 0), 2.5);   // 0 1 4 5
   EXPECT_DOUBLE_EQ(statistics.Mean(0, 1), 4.75);  // 2 3 6 8

@@ -100,36 +100,56 @@ Losses ModelHarness::Run(bool gradients) {
   Transformer& transformer = model_->transformer();
   EntropyRegularizer* regularizer = model_->regularizer();
   transformer.BeginStep(*context_, false);
-  if (regularizer != nullptr) regularizer->BeginStep(options_.step, options_.accumulation);
+  if (regularizer != nullptr) {
+    regularizer->BeginStep(*context_, options_.step, options_.accumulation, 1);
+  }
   statistics_.Clear();
   const double share = 1.0 / static_cast<double>(options_.accumulation);
   for (int64_t m = 0; m < options_.accumulation; ++m) {
     const Transformer::Tokens tokens = MicroTokens(m);
     if (gradients) transformer.RunBlocks(*context_, tokens.inputs, activations_);
-    losses.loss += share * (gradients ? transformer.LossAndGradient(*context_, tokens, share, m > 0,
-                                                                    activations_)
-                                      : transformer.Loss(*context_, tokens, activations_));
-    EntropyStatistics micro(model_->config().layers, model_->config().heads);
-    micro.Add(*context_, activations_.entropy);
-    statistics_.Merge(micro);
+    if (gradients) {
+      transformer.LossAndGradient(*context_, tokens, share, m > 0, activations_);
+    } else {
+      transformer.Loss(*context_, tokens, activations_);
+    }
+    losses.loss += share * transformer.MeanLoss(*context_, activations_);
+    const int64_t rows = activations_.rows();
+    EntropyMoments(*context_, activations_.entropy, activations_.moments);
+    statistics_.Merge(EntropyStatistics::Read(*context_, activations_.moments, rows));
     if (regularizer != nullptr) {
-      regularizer->Measure(*context_, model_->params(), activations_.entropy, micro);
+      regularizer->Measure(*context_, model_->params(),
+                           {.entropy = activations_.entropy,
+                            .sums = activations_.moments.sums,
+                            .rows = rows,
+                            .first = m == 0});
     }
     if (!gradients) continue;
     Transformer::EntropyGradient entropy_gradient;
     if (regularizer != nullptr) {
       entropy_gradient = [&](int64_t layer, const TensorView& entropy, const TensorView& buffer) {
-        return regularizer->RowGradient(*context_, model_->params(), layer, entropy, buffer);
+        return regularizer->RowGradient(*context_, model_->params(), layer, entropy, buffer,
+                                        m == 0);
       };
     }
     transformer.Backward(*context_, tokens, entropy_gradient, m > 0, activations_);
   }
-  if (gradients && regularizer != nullptr) regularizer->WriteGradients(*context_, model_->params());
+  if (regularizer != nullptr) regularizer->EndStep(*context_, false);
   if (gradients) transformer.EndStep(*context_);
   losses.penalty = regularizer != nullptr ? regularizer->penalty() : 0.0;
   losses.total =
       losses.loss + (regularizer != nullptr ? regularizer->strength() * losses.penalty : 0.0);
   return losses;
+}
+
+void ModelHarness::KeepMeans() {
+  std::vector<float> means;
+  for (const std::vector<double>& layer : statistics_.Means()) {
+    means.insert(means.end(), layer.begin(), layer.end());
+  }
+  EntropyRegularizer* regularizer = model_->regularizer();
+  FromHost(*context_, means.data(), regularizer->previous_entropy());
+  regularizer->set_has_previous(true);
 }
 
 std::vector<float> ModelHarness::Gradient(const std::string& name) const {

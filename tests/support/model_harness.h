@@ -42,6 +42,9 @@ class ModelHarness {
   // Forward and backward of the whole batch, in `accumulation` micro-steps.
   Losses Gradients();
 
+  // The last run's mean entropies become the previous step's.
+  void KeepMeans();
+
   std::vector<float> Gradient(const std::string& name) const;
   std::vector<std::string> ParameterNames() const;
   std::vector<float> Value(const std::string& name) const;

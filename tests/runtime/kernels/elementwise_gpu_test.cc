@@ -5,7 +5,6 @@
 #include <limits>
 
 #include "runtime/kernels/activation.h"
-#include "runtime/kernels/adamw.h"
 #include "runtime/kernels/cast.h"
 #include "runtime/kernels/residual.h"
 #include "tests/support/twin_ops.h"
@@ -152,48 +151,6 @@ TEST(ActivationGpuTest, NaNGoesThrough) {
       for (const float value : out.Get()) EXPECT_TRUE(std::isnan(value));
     }
   }
-}
-
-TEST(AdamWGpuTest, SeveralSteps) {
-  ENTRAIN_REQUIRE_GPU();
-  for (const int64_t size : {5, 2048, 5003}) {
-    for (const bool copy : {false, true}) {
-      for (const bool tail : {false, true}) {
-        GpuTwin value = NormalTwin(DType::kF32, {size}, 1);
-        GpuTwin gradient = NormalTwin(DType::kF32, {size}, 2);
-        GpuTwin first = FilledTwin(DType::kF32, {size}, 0.0);
-        GpuTwin second = FilledTwin(DType::kF32, {size}, 0.0);
-        GpuTwin compute = FilledTwin(DType::kBf16, {size}, 1.0);
-        const auto on = [&](Context& c, GpuTwin& twin) {
-          return tail ? TailOn(c, twin) : On(c, twin);
-        };
-        ExpectTwins(
-            [&](Context& c) {
-              for (int64_t step = 1; step <= 3; ++step) {
-                AdamW(c, {.value = on(c, value),
-                          .gradient = on(c, gradient),
-                          .first_moment = on(c, first),
-                          .second_moment = on(c, second),
-                          .compute = copy ? on(c, compute) : TensorView(),
-                          .lr = 1e-2,
-                          .weight_decay = 0.1,
-                          .gradient_scale = 0.3,
-                          .step = step});
-              }
-            },
-            {{value, 5e-7}, {first, 5e-7}, {second, 5e-7}, {compute, 5e-4}});
-      }
-    }
-  }
-}
-
-TEST(ClampMinGpuTest, KeepsNaN) {
-  ENTRAIN_REQUIRE_GPU();
-  GpuTwin value = NormalTwin(DType::kF32, {5000}, 1);
-  ExpectTwins([&](Context& c) { ClampMin(c, On(c, value), 0.25F); }, {{value, 0.0}});
-  const GpuTensor nan(DType::kF32, {1}, std::vector<float>{NAN});
-  ClampMin(Gpu(), nan, 0.25F);
-  EXPECT_TRUE(std::isnan(nan.Get()[0]));
 }
 
 // Whose elements fill a chunk of the sums and a part of one, in fours and not.

@@ -91,38 +91,18 @@ TEST(SumOfSquaresGpuTest, NotFiniteExactlyWhenAnElementIsNot) {
   }
 }
 
-TEST(SumsOfSquaresGpuTest, OfEachAsOfOneAlone) {
+TEST(AddMeanGpuTest, ScalesAndAccumulates) {
   ENTRAIN_REQUIRE_GPU();
-  GpuTwin a = NormalTwin(DType::kF32, {50000}, 1), b = NormalTwin(DType::kF32, {3}, 2);
-  const TensorView views[] = {On(Gpu(), a), TensorView(nullptr, DType::kF32, {0}), On(Gpu(), b)};
-  EXPECT_EQ(
-      SumsOfSquares(Gpu(), {views[0], views[1], views[2]}),
-      (std::vector<double>{SumOfSquares(Gpu(), views[0]), 0.0, SumOfSquares(Gpu(), views[2])}));
-}
-
-TEST(EntropyMomentsGpuTest, OverBatchAndPositions) {
-  ENTRAIN_REQUIRE_GPU();
-  struct Shape {
-    int64_t layers, batch, heads, positions;
-  };
-  for (const Shape& s : {Shape{2, 3, 4, 37}, {1, 1, 2, 1}, {3, 40, 1, 130}}) {
-    GpuTwin entropy = NormalTwin(DType::kF32, {s.layers, s.batch, s.heads, s.positions}, 1);
-    std::vector<HeadMoments> expected(static_cast<size_t>(s.layers * s.heads));
-    std::vector<HeadMoments> found(expected.size());
-    EntropyMoments(Cpu(), On(Cpu(), entropy), expected.data());
-    EntropyMoments(Gpu(), On(Gpu(), entropy), found.data());
-    for (size_t h = 0; h < found.size(); ++h) {
-      const double tolerance = 1e-13 * expected[h].sum_of_squares;
-      EXPECT_NEAR(found[h].sum, expected[h].sum, tolerance);
-      EXPECT_NEAR(found[h].sum_of_squares, expected[h].sum_of_squares, tolerance);
-      EXPECT_EQ(found[h].min, expected[h].min);
-      EXPECT_EQ(found[h].max, expected[h].max);
-    }
-    std::vector<HeadMoments> again(expected.size());
-    EntropyMoments(Gpu(), On(Gpu(), entropy), again.data());
-    for (size_t h = 0; h < found.size(); ++h) {
-      EXPECT_EQ(found[h].sum, again[h].sum);
-      EXPECT_EQ(found[h].sum_of_squares, again[h].sum_of_squares);
+  // Around the 4096 elements of a chunk.
+  for (const int64_t size : {1, 4096, 4097, 20001}) {
+    GpuTwin x = NormalTwin(DType::kF32, {size}, 1);
+    for (const bool accumulate : {false, true}) {
+      GpuTwin out = FilledTwin(DType::kF64, {1}, accumulate ? 3.0 : NAN);
+      ExpectTwins(
+          [&](Context& c) {
+            AddMean(c, {.x = On(c, x), .scale = 0.5, .out = On(c, out), .accumulate = accumulate});
+          },
+          {{out, 1e-12}});
     }
   }
 }

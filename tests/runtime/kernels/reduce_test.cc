@@ -77,41 +77,17 @@ TEST(SumOfSquaresTest, NotFiniteExactlyWhenAnElementIsNot) {
   EXPECT_EQ(SumOfSquares(*context, TestTensor::F32({0}).view()), 0.0);
 }
 
-TEST(SumsOfSquaresTest, OfEachAsOfOneAlone) {
-  TestTensor a = TestTensor::Normal(DType::kF32, {5000}, 1);
-  TestTensor b = TestTensor::Normal(DType::kF32, {3}, 2);
-  TestTensor none = TestTensor::F32({0});
+TEST(AddMeanTest, ScalesAndAccumulates) {
+  TestTensor x = TestTensor::Normal(DType::kF32, {1001}, 1);
+  TestTensor out(DType::kF64, {1});
+  out.Fill(NAN);
+  double sum = 0.0;
+  for (const double value : x.values()) sum += value;
   const auto context = CpuContext(2);
-  const std::vector<double> sums = SumsOfSquares(*context, {a.view(), none.view(), b.view()});
-  EXPECT_EQ(sums, (std::vector<double>{SumOfSquares(*context, a.view()), 0.0,
-                                       SumOfSquares(*context, b.view())}));
-}
-
-TEST(EntropyMomentsTest, OverBatchAndPositions) {
-  const int64_t layers = 2;
-  const int64_t batch = 3;
-  const int64_t heads = 4;
-  const int64_t positions = 37;
-  TestTensor entropy = TestTensor::Normal(DType::kF32, {layers, batch, heads, positions}, 1);
-  std::array<HeadMoments, 8> found = {};
-  EntropyMoments(*CpuContext(2), entropy.view(), found.data());
-  for (int64_t h = 0; h < layers * heads; ++h) {
-    HeadMoments expected = {.sum = 0.0, .sum_of_squares = 0.0, .min = 99.0F, .max = -99.0F};
-    for (int64_t b = 0; b < batch; ++b) {
-      for (int64_t t = 0; t < positions; ++t) {
-        const double value =
-            entropy.At(((h / heads * batch + b) * heads + h % heads) * positions + t);
-        expected.sum += value;
-        expected.sum_of_squares += value * value;
-        expected.min = std::min(expected.min, static_cast<float>(value));
-        expected.max = std::max(expected.max, static_cast<float>(value));
-      }
-    }
-    EXPECT_NEAR(found[h].sum, expected.sum, 1e-12);
-    EXPECT_NEAR(found[h].sum_of_squares, expected.sum_of_squares, 1e-12);
-    EXPECT_EQ(found[h].min, expected.min);
-    EXPECT_EQ(found[h].max, expected.max);
-  }
+  AddMean(*context, {.x = x.view(), .scale = 0.25, .out = out.view()});
+  EXPECT_DOUBLE_EQ(out.At(0), 0.25 * sum / 1001);
+  AddMean(*context, {.x = x.view(), .scale = 0.25, .out = out.view(), .accumulate = true});
+  EXPECT_DOUBLE_EQ(out.At(0), 0.5 * sum / 1001);
 }
 
 }  // namespace

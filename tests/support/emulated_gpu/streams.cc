@@ -356,6 +356,23 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
                                        }}));
 }
 
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t handle, unsigned int flags) {
+  if (flags == cudaEventRecordDefault) return cudaEventRecord(event, handle);
+  Lock lock = TakeLock();
+  cudaStream_t stream = entrain::emulated::Find(handle);
+  if (stream == nullptr || event == nullptr) return Result(cudaErrorInvalidResourceHandle);
+  // An external record is a node of the graph under capture: it happens at each launch.
+  if (flags != cudaEventRecordExternal || stream->capture == nullptr) {
+    return Result(cudaErrorInvalidValue);
+  }
+  return Result(entrain::emulated::Add(lock, handle, {.work = [event] {
+                                         auto record = std::make_shared<Record>();
+                                         record->done = true;
+                                         record->milliseconds = Milliseconds();
+                                         event->record = record;
+                                       }}));
+}
+
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   Lock lock = TakeLock();
   if (event == nullptr) return Result(cudaErrorInvalidResourceHandle);
