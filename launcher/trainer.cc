@@ -142,6 +142,7 @@ Trainer::Trainer(const TrainConfig& config, Context& context, const Mesh& mesh, 
 }
 
 void Trainer::Start() {
+  staging_.reset();
   optimizer_.set_updates(counters_.updates);
   if (model_.regularizer() != nullptr) {
     model_.regularizer()->set_has_previous(counters_.has_previous_entropy);

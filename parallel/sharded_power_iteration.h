@@ -3,8 +3,6 @@
 #ifndef ENTRAIN_PARALLEL_SHARDED_POWER_ITERATION_H_
 #define ENTRAIN_PARALLEL_SHARDED_POWER_ITERATION_H_
 
-#include <vector>
-
 #include "parallel/sharded_row_norms.h"
 #include "parallel/tensor_parallel.h"
 #include "runtime/kernels/power_iteration.h"
@@ -17,24 +15,23 @@ class ShardedPowerIteration {
   ShardedPowerIteration(const TensorParallel& tp, MatrixCut cut) : tp_(tp), cut_(cut) {}
 
   // raw W̄ f32 [in, out], this rank's part; u f32 [out], of unit length over all ranks, is read. Vectors are cut as the matrix
-  // is. Writes v [in] = W̄u/‖W̄u‖, next_u [out] = W̄ᵀv/‖W̄ᵀv‖ and returns σ = vᵀ W̄ next_u = ‖W̄ᵀv‖, the same on every rank. next_u
-  // may alias u. A zero W̄ gives σ = 0 and leaves v at zero and next_u at u: callers divide by max(σ, 1e-12).
+  // is. Writes v [in] = W̄u/‖W̄u‖, next_u [out] = W̄ᵀv/‖W̄ᵀv‖ and sigma = vᵀ W̄ next_u = ‖W̄ᵀv‖, at least kMinSigma, the same on
+  // every rank. next_u may alias u. A zero W̄ leaves v at zero and next_u at u.
   struct Vectors {
     TensorView u;
     TensorView v;
     TensorView next_u;
-    TensorView sums;  // f64, as long as the longer of u and v: scratch
+    TensorView sigma;  // f64 [1]
+    TensorView sums;   // f64, one longer than the longer of u and v: scratch
   };
-  double Step(Context& context, const TensorView& raw, const Vectors& vectors) const;
+  void Step(Context& context, const TensorView& raw, const Vectors& vectors) const;
 
-  // dweight f32 [in, out] becomes the gradient of W̄: dW/σ − (Σ dW∘W̄)/σ² · v uᵀ.
+  // scratch f64 [1] or more; dweight f32 [in, out] becomes the gradient of W̄: dW/σ − (Σ dW∘W̄)/σ² · v uᵀ.
   void Backward(Context& context, const TensorView& raw, const TensorView& u, const TensorView& v,
-                double sigma, const TensorView& dweight) const;
+                const TensorView& sigma, const TensorView& scratch,
+                const TensorView& dweight) const;
 
  private:
-  // ‖x‖ of a vector that is cut over the ranks, or whole on each.
-  double Norm(const std::vector<double>& x, bool is_cut) const;
-
   TensorParallel tp_;
   MatrixCut cut_ = MatrixCut::kNone;
 };

@@ -46,12 +46,6 @@ void TensorParallel::Max(const TensorView& x, std::string_view what) const {
   if (size() > 1) comm_->AllReduce(Flat(x), ReduceOp::kMax, what);
 }
 
-void TensorParallel::SumOnHost(std::span<double> values, std::string_view what) const {
-  if (size() == 1) return;
-  comm_->host().AllReduce({values.data(), DType::kF64, {static_cast<int64_t>(values.size())}},
-                          ReduceOp::kSum, what);
-}
-
 TensorView TensorParallel::ShareOfRows(const TensorView& all) const {
   const ElementRange share = EvenRanges(all.rows(), size())[static_cast<size_t>(rank())];
   return all.Rows(share.begin, share.size());

@@ -10,7 +10,6 @@
 #define ENTRAIN_PARALLEL_TENSOR_PARALLEL_H_
 
 #include <cstdint>
-#include <span>
 #include <string_view>
 
 #include "parallel/comm/communicator.h"
@@ -42,8 +41,6 @@ class TensorParallel {
   // ---- small tensors: reduced in place, the same bits on every rank ----
   void Sum(const TensorView& x, std::string_view what) const;
   void Max(const TensorView& x, std::string_view what) const;
-  // Of numbers of the host.
-  void SumOnHost(std::span<double> values, std::string_view what) const;
 
   // ---- rows ----
   // Rows of the residual stream that this rank holds, of `rows` in all.

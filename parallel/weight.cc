@@ -12,9 +12,6 @@
 namespace entrain {
 namespace {
 
-// A zero matrix has σ = 0; its gradient is then meaningless, but finite.
-constexpr double kMinSigma = 1e-12;
-
 // u is settled when an iteration raises σ, whose error is the square of u's, by no more than this share; two singular values
 // that are nearly one never let it, and then either of their vectors serves.
 constexpr double kSettledGrowth = 1e-12;
@@ -79,7 +76,8 @@ void Weight::Allocate(Arena& arena, DType compute) {
   u_ = arena.Allocate(name_ + " u", DType::kF32, {out_});
   step_u_ = arena.Allocate(name_ + " step u", DType::kF32, {out_});
   step_v_ = arena.Allocate(name_ + " step v", DType::kF32, {in_});
-  sums_ = arena.Allocate(name_ + " sums", DType::kF64, {std::max(in_, out_)});
+  sums_ = arena.Allocate(name_ + " sums", DType::kF64, {1 + std::max(in_, out_)});
+  sigma_ = arena.Allocate(name_ + " sigma", DType::kF64, {1});
 }
 
 void Weight::InitializeFactors(Context& context, const ParamSet& params, uint64_t seed) {
@@ -113,8 +111,9 @@ void Weight::SettleFactors(Context& context, const ParamSet& params) {
   double sigma = 0.0;
   for (int i = 0; i < kMaxIterations; ++i) {
     const double before = sigma;
-    sigma = power_iteration_.Step(context, params.value(raw_),
-                                  {.u = u_, .v = step_v_, .next_u = u_, .sums = sums_});
+    power_iteration_.Step(context, params.value(raw_),
+                          {.u = u_, .v = step_v_, .next_u = u_, .sigma = sigma_, .sums = sums_});
+    sigma = ToHost<double>(context, sigma_).front();
     if (sigma <= before * (1.0 + kSettledGrowth)) return;
   }
 }
@@ -123,9 +122,9 @@ void Weight::BeginStep(Context& context, const ParamSet& params, bool keep_power
   if (norm_ == WeightNorm::kWeight) {
     row_norms_.Forward(context, params.value(raw_), params.value(gain_), sums_, norms_, effective_);
   } else if (norm_ == WeightNorm::kSpectral) {
-    sigma_ = std::max(kMinSigma, power_iteration_.Step(
-                                     context, params.value(raw_),
-                                     {.u = u_, .v = step_v_, .next_u = step_u_, .sums = sums_}));
+    power_iteration_.Step(
+        context, params.value(raw_),
+        {.u = u_, .v = step_v_, .next_u = step_u_, .sigma = sigma_, .sums = sums_});
     SpectralScale(context, params.value(raw_), sigma_, effective_);
     if (keep_power_iteration) CopyTensor(context, step_u_, u_);
   }
@@ -137,7 +136,8 @@ void Weight::EndStep(Context& context, const ParamSet& params) {
     row_norms_.Backward(context, params.value(raw_), params.value(gain_), sums_, norms_,
                         {.dweight = gradient, .dv = gradient, .dg = params.gradient(gain_)});
   } else if (norm_ == WeightNorm::kSpectral) {
-    power_iteration_.Backward(context, params.value(raw_), step_u_, step_v_, sigma_, gradient);
+    power_iteration_.Backward(context, params.value(raw_), step_u_, step_v_, sigma_, sums_,
+                              gradient);
   }
 }
 

@@ -88,7 +88,7 @@ class Weight {
   TensorView u_;       // state
   TensorView step_u_;  // u and v of the step's σ
   TensorView step_v_;
-  double sigma_ = 1.0;
+  TensorView sigma_;  // f64 [1]
 };
 
 }  // namespace entrain

@@ -15,20 +15,37 @@ void MatrixVector(Context& context, const TensorView& raw, const TensorView& x,
 void TransposedMatrixVector(Context& context, const TensorView& raw, const TensorView& x,
                             const TensorView& out);
 
-// Σ a∘b in fp64; a, b f32, dense.
-double InnerProduct(Context& context, const TensorView& a, const TensorView& b);
+// square f64 [1] = Σ x², x f64 [n].
+void SquaredNorm(Context& context, const TensorView& x, const TensorView& square);
+// The unit vector of x f64 [n], and its length: norm f64 [1] = max(√square, kMinSigma), out f32 [n] = x/√square or, where that
+// is zero, if_zero f32 [n], which may alias out; empty: zeros.
+struct NormalizeArgs {
+  TensorView x;
+  TensorView square;
+  TensorView if_zero;
+  TensorView out;
+  TensorView norm;
+};
+void Normalize(Context& context, const NormalizeArgs& args);
+// A zero matrix has σ = 0; its gradient is then meaningless, but finite.
+inline constexpr double kMinSigma = 1e-12;
 
-// weight f32 or bf16 = raw/sigma.
-void SpectralScale(Context& context, const TensorView& raw, double sigma, const TensorView& weight);
+// product f64 [1] = Σ a∘b; a, b f32, dense.
+void InnerProduct(Context& context, const TensorView& a, const TensorView& b,
+                  const TensorView& product);
+
+// weight f32 or bf16 = raw/sigma, sigma f64 [1].
+void SpectralScale(Context& context, const TensorView& raw, const TensorView& sigma,
+                   const TensorView& weight);
 
 // draw = dW/σ − product/σ² · v uᵀ, product = Σ dW∘W̄ over the whole matrix (u, v held constant); matrices f32 [in, out], u f32
-// [out], v f32 [in]; draw may alias dweight.
+// [out], v f32 [in], sigma and product f64 [1]; draw may alias dweight.
 struct SpectralBackwardArgs {
   TensorView dweight;
   TensorView u;
   TensorView v;
-  double sigma = 0.0;
-  double product = 0.0;
+  TensorView sigma;
+  TensorView product;
   TensorView draw;
 };
 void SpectralBackward(Context& context, const SpectralBackwardArgs& args);

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "runtime/device/parallel_for.h"
 #include "runtime/kernels/power_iteration.h"
@@ -56,18 +57,41 @@ void TransposedMatrixVector(Context& context, const TensorView& raw, const Tenso
   });
 }
 
-double InnerProduct(Context& context, const TensorView& a, const TensorView& b) {
+void SquaredNorm(Context& /*context*/, const TensorView& x, const TensorView& square) {
+  const auto* values = x.data<double>();
+  double sum = 0.0;
+  for (int64_t i = 0; i < x.size(); ++i) sum += values[i] * values[i];
+  *square.data<double>() = sum;
+}
+
+void Normalize(Context& /*context*/, const NormalizeArgs& args) {
+  const double norm = std::sqrt(*args.square.data<double>());
+  const auto* x = args.x.data<double>();
+  const float* if_zero = args.if_zero ? args.if_zero.data<float>() : nullptr;
+  auto* out = args.out.data<float>();
+  for (int64_t i = 0; i < args.x.size(); ++i) {
+    if (norm != 0.0) {
+      out[i] = static_cast<float>(x[i] / norm);
+    } else {
+      out[i] = if_zero != nullptr ? if_zero[i] : 0.0F;
+    }
+  }
+  *args.norm.data<double>() = std::max(kMinSigma, norm);
+}
+
+void InnerProduct(Context& context, const TensorView& a, const TensorView& b,
+                  const TensorView& product) {
   constexpr int64_t kChunk = 16384;
   const auto* x = a.data<float>();
   const auto* y = b.data<float>();
-  return SumChunks(context, a.size(), kChunk, [&](int64_t begin, int64_t end) {
+  *product.data<double>() = SumChunks(context, a.size(), kChunk, [&](int64_t begin, int64_t end) {
     return RowProduct(x + begin, y + begin, end - begin);
   });
 }
 
-void SpectralScale(Context& context, const TensorView& raw, double sigma,
+void SpectralScale(Context& context, const TensorView& raw, const TensorView& sigma,
                    const TensorView& weight) {
-  const auto factor = static_cast<float>(1.0 / sigma);
+  const auto factor = static_cast<float>(1.0 / *sigma.data<double>());
   DispatchFloat(weight.dtype(), [&]<typename T>(T) {
     ParallelFor(context, raw.dim(0), [&](int64_t row) {
       const float* from = raw.row<float>(row);
@@ -80,8 +104,9 @@ void SpectralScale(Context& context, const TensorView& raw, double sigma,
 }
 
 void SpectralBackward(Context& context, const SpectralBackwardArgs& args) {
-  const auto inverse = static_cast<float>(1.0 / args.sigma);
-  const auto outer = static_cast<float>(args.product / (args.sigma * args.sigma));
+  const double sigma = *args.sigma.data<double>();
+  const auto inverse = static_cast<float>(1.0 / sigma);
+  const auto outer = static_cast<float>(*args.product.data<double>() / (sigma * sigma));
   const auto* u = args.u.data<float>();
   const auto* v = args.v.data<float>();
   ParallelFor(context, args.dweight.dim(0), [&](int64_t row) {

@@ -19,7 +19,6 @@ namespace entrain {
 namespace {
 
 constexpr int kSkipped = 77;
-constexpr int kQuickShares = 2;  // cases of which --quick shows where the time goes
 
 struct Options {
   BenchSize size = BenchSize::kFull;
@@ -44,9 +43,8 @@ Options Parse(int argc, char** argv) {
   return options;
 }
 
-// Runs a part in a process of its own: this program again. False when it failed. blocking: CUDA waits for every launch.
-bool RunApart(char** argv, const Options& options, const std::vector<std::string>& part,
-              bool blocking = false) {
+// Runs a part in a process of its own: this program again. False when it failed.
+bool RunApart(char** argv, const Options& options, const std::vector<std::string>& part) {
   std::vector<std::string> arguments = {argv[0]};
   if (options.size == BenchSize::kQuick) arguments.emplace_back("--quick");
   if (options.size == BenchSize::kSmoke) arguments.emplace_back("--smoke");
@@ -58,7 +56,6 @@ bool RunApart(char** argv, const Options& options, const std::vector<std::string
   std::fflush(stdout);
   const pid_t child = fork();
   if (child == 0) {
-    if (blocking) setenv("CUDA_LAUNCH_BLOCKING", "1", 1);
     execv("/proc/self/exe", pointers.data());
     _exit(127);
   }
@@ -71,12 +68,8 @@ bool RunApart(char** argv, const Options& options, const std::vector<std::string
 
 bool RunSteps(char** argv, const Options& options) {
   bool good = true;
-  int shown = 0;
   for (const StepCase& one : StepCases(options.size)) {
     good = RunApart(argv, options, {one.name}) && good;
-    if (options.size == BenchSize::kQuick && shown == kQuickShares) continue;
-    good = RunApart(argv, options, {"shares", one.name}, true) && good;
-    ++shown;
   }
   CompareStepCases(GpuResults(options.json));
   return good;
@@ -115,7 +108,7 @@ int RunPart(char** argv, const Options& options) {
   }
   for (const StepCase& one : StepCases(options.size)) {
     if (one.name != last) continue;
-    (part == "shares" ? ShowStepShares : RunStepCase)(**context, one, results);
+    RunStepCase(**context, one, results);
     return 0;
   }
   std::printf("gpu_bench: no case \"%s\"; there are:\n", last.c_str());

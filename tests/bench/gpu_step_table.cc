@@ -22,6 +22,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr char kWithoutRegularizer[] = ", no regulariser";
+constexpr char kWithoutGraph[] = ", no graph";
 
 struct ModelSize {
   const char* name;
@@ -61,11 +62,18 @@ StepCase WithoutRegularizer(StepCase step_case) {
   return step_case;
 }
 
+StepCase WithoutGraph(StepCase step_case) {
+  step_case.name += kWithoutGraph;
+  step_case.config.train.cuda_graph = OnOff::kOff;
+  return step_case;
+}
+
 std::vector<StepCase> SmokeCases() {
   constexpr ModelSize kTiny{"tiny", 2, 2, 64};
   StepCase tiny = MakeCase(kTiny, "sm-ln-g", 2, 32);
   StepCase regularized = MakeCase(kTiny, "ereg", 2, 32);
-  std::vector<StepCase> cases = {tiny, regularized, WithoutRegularizer(regularized)};
+  std::vector<StepCase> cases = {tiny, regularized, WithoutRegularizer(regularized),
+                                 WithoutGraph(regularized)};
   for (StepCase& one : cases) {
     one.config.model.vocab = 200;
     one.config.train.recompute = one.name == tiny.name;
@@ -166,6 +174,15 @@ std::pair<double, double> NeededAndFree(Context& context, const StepCase& step_c
           static_cast<double>(MemoryOf(context).free)};
 }
 
+// By sections, of the device's time; of the host's what it waits for data.
+nlohmann::ordered_json Shares(const StepTimes& times) {
+  double sum = 0.0;
+  for (const auto& [name, seconds] : times.Named()) sum += seconds;
+  nlohmann::ordered_json shares;
+  for (const auto& [name, seconds] : times.Named()) shares[name] = seconds / std::max(sum, 1e-12);
+  return shares;
+}
+
 void LeaveOut(const StepCase& step_case, double needed, double free, const GpuResults& results) {
   std::printf("%-40s left out: needs %.1f GB, %.1f GB are free\n", step_case.name.c_str(),
               needed / 1e9, free / 1e9);
@@ -186,6 +203,9 @@ std::vector<StepCase> StepCases(BenchSize size) {
     cases.push_back(WithoutRegularizer(cases.back()));
     if (size == BenchSize::kQuick) break;
   }
+  // So few tokens that launches count.
+  cases.push_back(MakeCase(k124M, "ereg", 8, 128));
+  cases.push_back(WithoutGraph(cases.back()));
   cases.push_back(MakeCase(k350M, "sm-ln-g", 32, 1024));
   cases.push_back(MakeCase(k1558M, "sm-ln-g", 16, 1024));
   cases.back().config.train.recompute = true;
@@ -205,6 +225,7 @@ void RunStepCase(Context& context, const StepCase& step_case, const GpuResults& 
     // The products of a step are known behind the first.
     if (i == 0) TuneMatmuls(context, {});
   }
+  run.TakeTimes();
   std::vector<double> seconds;
   for (int i = 0; i < step_case.steps; ++i) seconds.push_back(run.StepSeconds());
 
@@ -219,34 +240,21 @@ void RunStepCase(Context& context, const StepCase& step_case, const GpuResults& 
   if (limit > 0.0) std::printf("MFU %4.1f %% ", 100.0 * flops / limit);
   std::printf("%6.2f GB%s\n", static_cast<double>(bytes) / 1e9,
               run.left_out() > 0 ? "  (steps that were not finite)" : "");
+  const nlohmann::ordered_json shares = Shares(run.TakeTimes());
+  std::printf("  its time:");
+  for (const auto& [name, share] : shares.items()) {
+    if (share > 0.0005) std::printf(" %s %.1f %%", name.c_str(), 100.0 * share.get<double>());
+  }
+  std::printf("\n");
   std::fflush(stdout);
 
   nlohmann::ordered_json result = Describe(step_case);
+  result["shares"] = shares;
   result["tokens_per_second"] = rate;
   result["seconds"] = Median(seconds);
   result["flops_per_second"] = flops;
   if (limit > 0.0) result["mfu"] = flops / limit;
   result["bytes"] = bytes;
-  results.Add(result);
-}
-
-void ShowStepShares(Context& context, const StepCase& step_case, const GpuResults& results) {
-  const auto [needed, free] = NeededAndFree(context, step_case);
-  if (needed > free) return;
-  TimedRun run(step_case.config, context);
-  for (int i = 0; i < 2; ++i) run.StepSeconds();
-  run.TakeTimes();
-  for (int i = 0; i < std::min(step_case.steps, 3); ++i) run.StepSeconds();
-  const StepTimes times = run.TakeTimes();
-  std::printf("  its time:");
-  double sum = 0.0;
-  for (const auto& [name, seconds] : times.Named()) sum += seconds;
-  nlohmann::ordered_json result = {{"kind", "shares"}, {"name", step_case.name}};
-  for (const auto& [name, seconds] : times.Named()) {
-    if (seconds > 0.0005 * sum) std::printf(" %s %.1f %%", name, 100.0 * seconds / sum);
-    result[name] = seconds / sum;
-  }
-  std::printf("\n");
   results.Add(result);
 }
 
@@ -256,10 +264,13 @@ void CompareStepCases(const GpuResults& results) {
     if (result.contains("tokens_per_second")) rates[result["name"]] = result["tokens_per_second"];
   }
   for (const auto& [name, rate] : rates) {
-    const auto without = rates.find(name + kWithoutRegularizer);
-    if (without == rates.end()) continue;
-    std::printf("%s: a step with the regulariser takes %.3f of one without\n", name.c_str(),
-                without->second / rate);
+    for (const auto& [what, suffix] : {std::pair("with the regulariser", kWithoutRegularizer),
+                                       std::pair("as one graph", kWithoutGraph)}) {
+      const auto without = rates.find(name + suffix);
+      if (without == rates.end()) continue;
+      std::printf("%s: a step %s takes %.3f of one without\n", name.c_str(), what,
+                  without->second / rate);
+    }
   }
 }
 

@@ -22,15 +22,11 @@ struct StepCase {
 // The cases of a size, the most telling first.
 std::vector<StepCase> StepCases(BenchSize size);
 
-// Prints a case's line and adds it to the results: tokens/s, share of the peak, memory. A case that does not fit
+// Prints a case's lines and adds it to the results: tokens/s, share of the peak, memory, where the time goes. A case that does not fit
 // into the GPU's free memory is told and left out.
 void RunStepCase(Context& context, const StepCase& step_case, const GpuResults& results);
 
-// Where the time of a case's steps goes. For a process in which every launch is waited for (CUDA_LAUNCH_BLOCKING=1): else the host
-// finds the time of all that it issued where it happens to wait.
-void ShowStepShares(Context& context, const StepCase& step_case, const GpuResults& results);
-
-// Of pairs of cases: what the regulariser costs.
+// Of pairs of cases: what the regulariser costs, and what a graph saves.
 void CompareStepCases(const GpuResults& results);
 
 }  // namespace entrain

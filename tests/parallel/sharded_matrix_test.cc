@@ -106,14 +106,19 @@ SpectralResults RunPowerIteration(const TensorParallel& tp, const Cutter& cutter
   TestTensor raw = ShardOf(cutter.Matrix(), Raw());
   SpectralResults r{ShardOf(cutter.Vector(0), TestTensor::F32({kIn})),
                     ShardOf(cutter.Vector(1), unit), ShardOf(cutter.Matrix(), Gradient()), 0.0};
-  TestTensor sums(DType::kF64, {std::max(kIn, kOut)});
+  TestTensor sums(DType::kF64, {1 + std::max(kIn, kOut)}), sigma(DType::kF64, {1});
   const ShardedPowerIteration iteration(tp, cutter.cut);
   for (int step = 0; step < 3; ++step) {
-    r.sigma = iteration.Step(
-        *context, raw.view(),
-        {.u = r.u.view(), .v = r.v.view(), .next_u = r.u.view(), .sums = sums.view()});
+    iteration.Step(*context, raw.view(),
+                   {.u = r.u.view(),
+                    .v = r.v.view(),
+                    .next_u = r.u.view(),
+                    .sigma = sigma.view(),
+                    .sums = sums.view()});
   }
-  iteration.Backward(*context, raw.view(), r.u.view(), r.v.view(), r.sigma, r.draw.view());
+  r.sigma = sigma.At(0);
+  iteration.Backward(*context, raw.view(), r.u.view(), r.v.view(), sigma.view(), sums.view(),
+                     r.draw.view());
   return r;
 }
 
@@ -141,15 +146,17 @@ TEST(ShardedPowerIterationTest, ConvergesToTheLargestSingularValue) {
   TestTensor u = TestTensor::F32({4});
   u.Fill(0.5);
   TestTensor v = TestTensor::F32({4});
-  TestTensor sums(DType::kF64, {4});
+  TestTensor sums(DType::kF64, {5}), sigma(DType::kF64, {1});
   const auto context = CpuContext(1);
-  double sigma = 0.0;
   for (int step = 0; step < 20; ++step) {
-    sigma = ShardedPowerIteration().Step(
-        *context, raw.view(),
-        {.u = u.view(), .v = v.view(), .next_u = u.view(), .sums = sums.view()});
+    ShardedPowerIteration().Step(*context, raw.view(),
+                                 {.u = u.view(),
+                                  .v = v.view(),
+                                  .next_u = u.view(),
+                                  .sigma = sigma.view(),
+                                  .sums = sums.view()});
   }
-  EXPECT_NEAR(sigma, 3.0, 1e-6);
+  EXPECT_NEAR(sigma.At(0), 3.0, 1e-6);
   EXPECT_NEAR(u.At(0), 1.0, 1e-6);
 }
 
@@ -158,11 +165,14 @@ TEST(ShardedPowerIterationTest, AZeroMatrixLeavesUAsItIs) {
   TestTensor u = TestTensor::Normal(DType::kF32, {kOut}, 2);
   TestTensor v = TestTensor::Normal(DType::kF32, {kIn}, 9);
   TestTensor next_u = TestTensor::F32({kOut});
-  TestTensor sums(DType::kF64, {kIn});
-  EXPECT_EQ(ShardedPowerIteration().Step(
-                *CpuContext(2), raw.view(),
-                {.u = u.view(), .v = v.view(), .next_u = next_u.view(), .sums = sums.view()}),
-            0.0);
+  TestTensor sums(DType::kF64, {1 + kIn}), sigma(DType::kF64, {1});
+  ShardedPowerIteration().Step(*CpuContext(2), raw.view(),
+                               {.u = u.view(),
+                                .v = v.view(),
+                                .next_u = next_u.view(),
+                                .sigma = sigma.view(),
+                                .sums = sums.view()});
+  EXPECT_EQ(sigma.At(0), kMinSigma);
   EXPECT_EQ(v.values(), Doubles(kIn, 0.0));
   EXPECT_EQ(next_u.bytes(), u.bytes());
 }

@@ -45,14 +45,16 @@ TEST(PowerIterationGpuTest, InnerProduct) {
     GpuTwin a(DType::kF32, {in, out}), b(DType::kF32, {in, out});
     a.Normal(1);
     b.Normal(2, 1.0, 0.1);
-    std::vector<double> results;
-    const auto product = [&](Context& context, auto view) {
-      results.push_back(InnerProduct(context, view(a), view(b)));
+    GpuTwin product(DType::kF64, {1});
+    product.Fill(NAN);
+    const auto run = [&](Context& context, auto view) {
+      InnerProduct(context, view(a), view(b), view(product));
     };
-    OnBoth(product);
-    EXPECT_NEAR(results[0], results[1], 1e-11 * static_cast<double>(in * out));
-    OnGpu(product);
-    EXPECT_EQ(results[2], results[0]);
+    OnBoth(run);
+    const double first = product.gpu.GetDoubles()[0];
+    EXPECT_NEAR(first, product.cpu.At(0), 1e-11 * static_cast<double>(in * out));
+    OnGpu(run);
+    EXPECT_EQ(product.gpu.GetDoubles()[0], first);
   }
 }
 
@@ -66,8 +68,37 @@ TEST(PowerIterationGpuTest, MatricesWithoutElements) {
   sums.Fill(NAN);
   TransposedMatrixVector(Gpu(), wide, none, sums);
   EXPECT_EQ(sums.GetDoubles(), Doubles(5, 0.0));
-  EXPECT_EQ(InnerProduct(Gpu(), tall, tall), 0.0);
-  SpectralScale(Gpu(), tall, 1.0, tall);
+  GpuTensor number(DType::kF64, {1});
+  number.Fill(NAN);
+  InnerProduct(Gpu(), tall, tall, number);
+  EXPECT_EQ(number.GetDoubles()[0], 0.0);
+  SpectralScale(Gpu(), tall, number, tall);
+}
+
+TEST(PowerIterationGpuTest, NormalizeAgreesWithTheCpu) {
+  ENTRAIN_REQUIRE_GPU();
+  // A block's threads, more, and a few.
+  for (const int64_t size : {256, 700, 3}) {
+    for (const double scale : {1.0, 0.0}) {
+      for (const bool keep : {false, true}) {
+        GpuTwin x(DType::kF64, {size}), square(DType::kF64, {1}), norm(DType::kF64, {1});
+        GpuTwin old(DType::kF32, {size}), out(DType::kF32, {size});
+        x.Normal(1, scale);
+        old.Normal(2);
+        out.Fill(NAN);
+        OnBoth([&](Context& context, auto view) {
+          SquaredNorm(context, view(x), view(square));
+          Normalize(context, {.x = view(x),
+                              .square = view(square),
+                              .if_zero = keep ? view(old) : TensorView(),
+                              .out = view(out),
+                              .norm = view(norm)});
+        });
+        EXPECT_LE(norm.Error(), 1e-14);
+        EXPECT_LE(out.Error(), 1e-7);
+      }
+    }
+  }
 }
 
 TEST(PowerIterationGpuTest, ScaleIsTheCpus) {
@@ -75,10 +106,12 @@ TEST(PowerIterationGpuTest, ScaleIsTheCpus) {
   for (const auto& [in, out] : kShapes) {
     for (const DType dtype : {DType::kF32, DType::kBf16}) {
       GpuTwin raw(DType::kF32, {in, out}), weight(dtype, {in, out});
+      GpuTwin sigma(DType::kF64, {1});
+      sigma.Fill(1.7);
       raw.Normal(1);
       weight.Fill(NAN);
       OnBoth([&](Context& context, auto view) {
-        SpectralScale(context, view(raw), 1.7, view(weight));
+        SpectralScale(context, view(raw), view(sigma), view(weight));
       });
       EXPECT_EQ(weight.gpu.GetDoubles(), weight.cpu.values()) << in << " x " << out;
     }
@@ -89,6 +122,9 @@ TEST(PowerIterationGpuTest, BackwardOverItsGradient) {
   ENTRAIN_REQUIRE_GPU();
   for (const auto& [in, out] : kShapes) {
     GpuTwin dweight(DType::kF32, {in, out}), u(DType::kF32, {out}), v(DType::kF32, {in});
+    GpuTwin sigma(DType::kF64, {1}), product(DType::kF64, {1});
+    sigma.Fill(1.7);
+    product.Fill(-2.3);
     dweight.Normal(1);
     u.Normal(2);
     v.Normal(3);
@@ -96,8 +132,8 @@ TEST(PowerIterationGpuTest, BackwardOverItsGradient) {
       SpectralBackward(context, {.dweight = view(dweight),
                                  .u = view(u),
                                  .v = view(v),
-                                 .sigma = 1.7,
-                                 .product = -2.3,
+                                 .sigma = view(sigma),
+                                 .product = view(product),
                                  .draw = view(dweight)});
     });
     EXPECT_LT(dweight.Error(), 1e-7) << in << " x " << out;
