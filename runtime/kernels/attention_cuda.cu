@@ -34,7 +34,9 @@ bool FitsTensorCores(int width, std::initializer_list<TensorView> views) {
 
 void AttentionForward(Context& context, const AttentionForwardArgs& args) {
   const attention::Shape shape(args.qkv);
-  if (attention::FitsTensorCores(shape.width, {args.qkv, args.out})) {
+  if (attention::FitsShortForward(context.cuda(), args)) {
+    attention::ShortForward(context, args);
+  } else if (attention::FitsTensorCores(shape.width, {args.qkv, args.out})) {
     attention::TensorForward(context, args);
   } else {
     attention::PlainForward(context, args);
@@ -47,7 +49,7 @@ void AttentionBackward(Context& context, const AttentionBackwardArgs& args) {
   Buffer& memory = context.Cache<attention::Scratch>().rows;
   if (memory.bytes() < rows.bytes()) memory = Buffer(DeviceKind::kCuda, rows.bytes());
   rows.values = static_cast<float*>(memory.data());
-  if (attention::FitsShortBackward(args)) {
+  if (attention::FitsShortBackward(context.cuda(), args)) {
     attention::ShortBackward(context, args, rows);
   } else if (attention::FitsTensorCores(shape.width, {args.qkv, args.dout, args.dqkv})) {
     attention::FillRowTerms(context, args, /*centred_offsets=*/true, rows);

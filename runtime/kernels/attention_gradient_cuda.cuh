@@ -28,10 +28,12 @@ __device__ __forceinline__ float ScoreGradient(float& score, float& dprob, float
 // ---- the warp owns keys ----
 
 // Probabilities and gradients of the transposed scores [keys][queries]. terms: those of the queries, a block of RowTerms.
-template <bool kWithEntropy, int kRowTiles>
+// kWithMoment: the lane's keys join moments[2·n + i] of the query in column i of its column tile n.
+template <bool kWithEntropy, bool kWithMoment, int kRowTiles>
 __device__ __forceinline__ void TransposedGradients(float (&scores)[kRowTiles][kPart / 8][4],
                                                     float (&dprobs)[kRowTiles][kPart / 8][4],
-                                                    const float* terms) {
+                                                    const float* terms,
+                                                    float (&moments)[kPart / 4]) {
   terms += static_cast<int>(threadIdx.x) % 4 * 2;
 #pragma unroll
   for (int n = 0; n < kPart / 8; ++n) {
@@ -45,14 +47,19 @@ __device__ __forceinline__ void TransposedGradients(float (&scores)[kRowTiles][k
     const float2 factor = two(kFactor);
     const float2 offset = two(kOffset);
     const float2 slope = kWithEntropy ? two(kSlope) : float2{};
+    const float2 entropy = kWithMoment ? two(kEntropy) : float2{};
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m) {
 #pragma unroll
-      for (int i = 0; i < 4; i += 2) {
-        ScoreGradient<kWithEntropy>(scores[m][n][i], dprobs[m][n][i], scale.x, log_sum.x, factor.x,
-                                    offset.x, slope.x);
-        ScoreGradient<kWithEntropy>(scores[m][n][i + 1], dprobs[m][n][i + 1], scale.y, log_sum.y,
-                                    factor.y, offset.y, slope.y);
+      for (int i = 0; i < 4; ++i) {
+        auto of = [&](const float2& term) { return i % 2 == 0 ? term.x : term.y; };
+        float& dprob = dprobs[m][n][i];
+        const float x = ScoreGradient<kWithEntropy>(scores[m][n][i], dprob, of(scale), of(log_sum),
+                                                    of(factor), of(offset), of(slope));
+        if constexpr (kWithMoment) {
+          float& moment = moments[2 * n + i % 2];
+          moment = fmaf(dprob, x + of(entropy), moment);
+        }
       }
     }
   }
@@ -71,7 +78,9 @@ __device__ __forceinline__ void AddKeyGradients(const Rows& keys, const Rows& va
   Scores<kWidth, kRowTiles, kPart>(scores, keys, queries);
   if (behind < 16 * kRowTiles - 1) MaskScores<true>(scores, behind);
   Scores<kWidth, kRowTiles, kPart>(dprobs, values, douts);
-  TransposedGradients<kWithEntropy, kRowTiles>(scores, dprobs, terms);
+  float moments[kPart / 4];
+  TransposedGradients<kWithEntropy, /*kWithMoment=*/false, kRowTiles>(scores, dprobs, terms,
+                                                                      moments);
   AddWeighted<kWidth, kRowTiles, kPart>(dvalues, scores, douts);
   AddWeighted<kWidth, kRowTiles, kPart>(dkeys, dprobs, queries);
 }
@@ -160,6 +169,50 @@ __device__ __forceinline__ void AddQueryGradients(const Queries& queries, const 
   Gradients<kWithEntropy, kWithMoment, kRowTiles>(scores, dprobs, terms);
   AddWeighted<kWidth, kRowTiles, kPart>(dqueries, dprobs, keys);
 }
+
+// ---- both, when a block owns all of a pair ----
+
+// Gradients of scores, transposed, in bf16: units of 16 keys × 32 queries, those of the same queries together, as many as
+// there are keys to see. The four 16-byte chunks of a row change places, so that neither writing nor reading meets conflicts
+// of banks.
+class Units {
+ public:
+  static constexpr int kKeys = 16;
+  static constexpr int kElements = kKeys * kPart;
+  static constexpr int Bytes(int length) {
+    return length / kPart * (length / kPart + 1) * kElements * static_cast<int>(sizeof(Bf16));
+  }
+
+  __device__ __forceinline__ explicit Units(Bf16* memory) : memory_(memory) {}
+
+  // Fragments a of 16 keys × 32 queries.
+  __device__ __forceinline__ void Put(int key, int query, const uint32_t (&a)[2][1][4]) const {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    auto* words = reinterpret_cast<uint32_t*>(Of(key, query));
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int row = lane / 4 + i % 2 * 8;
+      const int chunk = i / 4 * 2 + i % 4 / 2;
+      words[row * (kPart / 2) + Place(row, chunk) * 4 + lane % 4] = a[i / 4][0][i % 4];
+    }
+  }
+  // Fragment a of 16 queries × 16 keys.
+  __device__ __forceinline__ void GetTransposed(int key, int query, uint32_t (&a)[4]) const {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    const int row = lane % 8 + lane / 16 * 8;
+    const int chunk = query % kPart / 8 + lane / 8 % 2;
+    LoadMatricesTransposed(a, Of(key, query) + row * kPart + Place(row, chunk) * kChunk);
+  }
+
+ private:
+  __device__ __forceinline__ Bf16* Of(int key, int query) const {
+    const int column = query / kPart;
+    return memory_ + (column * (column + 1) + key / kKeys) * kElements;
+  }
+  __device__ static __forceinline__ int Place(int row, int chunk) { return chunk ^ (row / 2 % 4); }
+
+  Bf16* memory_;
+};
 
 }  // namespace entrain::cuda::attention
 

@@ -165,6 +165,22 @@ __device__ __forceinline__ void PackRows(uint32_t (&a)[4], const float (&left)[4
   a[3] = PackBf16(right[2], right[3]);
 }
 
+// sums += a·b, over 16 rows of the tile at b.
+template <int kWidth, int kRowTiles>
+__device__ __forceinline__ void AddFragments(float (&sums)[kRowTiles][kWidth / 8][4],
+                                             const uint32_t (&a)[kRowTiles][4], const Bf16* b) {
+#pragma unroll
+  for (int n = 0; n < kWidth / 16; ++n) {
+    uint32_t dims[4];
+    LoadMatricesTransposed(dims, b + n * 16 + RowsFirst<kWidth>());
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m) {
+      MultiplyAdd(sums[m][2 * n], a[m], {dims[0], dims[1]});
+      MultiplyAdd(sums[m][2 * n + 1], a[m], {dims[2], dims[3]});
+    }
+  }
+}
+
 // sums += weights·b, over kTerms rows of the tile at b; weights rounded to bf16.
 template <int kWidth, int kRowTiles, int kTerms>
 __device__ __forceinline__ void AddWeighted(float (&sums)[kRowTiles][kWidth / 8][4],
@@ -175,16 +191,7 @@ __device__ __forceinline__ void AddWeighted(float (&sums)[kRowTiles][kWidth / 8]
     uint32_t a[kRowTiles][4];
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m) PackRows(a[m], weights[m][2 * k], weights[m][2 * k + 1]);
-#pragma unroll
-    for (int n = 0; n < kWidth / 16; ++n) {
-      uint32_t dims[4];
-      LoadMatricesTransposed(dims, b + k * 16 * kTileStride<kWidth> + n * 16 + RowsFirst<kWidth>());
-#pragma unroll
-      for (int m = 0; m < kRowTiles; ++m) {
-        MultiplyAdd(sums[m][2 * n], a[m], {dims[0], dims[1]});
-        MultiplyAdd(sums[m][2 * n + 1], a[m], {dims[2], dims[3]});
-      }
-    }
+    AddFragments<kWidth, kRowTiles>(sums, a, b + k * 16 * kTileStride<kWidth>);
   }
 }
 

@@ -64,7 +64,10 @@ std::vector<AttentionCase> Cases() {
       }
     }
   }
-  AttentionCase unrefined{1, 150, 1, 64, TemperatureKind::kPerHead, true, DType::kBf16};
+  for (const int64_t width : {32, 64, 80}) {  // beyond what one block holds
+    for (const bool entropy : {false, true}) add(257, width, DType::kBf16, entropy);
+  }
+  AttentionCase unrefined{1, 270, 1, 64, TemperatureKind::kPerHead, true, DType::kBf16};
   unrefined.lse_low = false;
   cases.push_back(unrefined);
   cases.push_back({1, 300, 1, 64, TemperatureKind::kPerQuery, true, DType::kF32});
