@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/check.h"
 #include "runtime/device/cuda_device.h"
+#include "runtime/kernels/matmul_splits_cuda.h"
 
 namespace entrain::cuda {
 namespace {
@@ -145,6 +146,8 @@ MatmulPlans& MatmulPlans::Of(Context& context) {
   auto& plans = context.Cache<MatmulPlans>();
   if (plans.most_workspace_bytes_ == 0) {
     plans.most_workspace_bytes_ = MostWorkspace(context.cuda());
+    plans.multiprocessors_ = context.cuda().multiprocessors;
+    plans.capability_ = context.cuda().capability;
   }
   return plans;
 }
@@ -211,6 +214,8 @@ std::vector<MatmulAlgorithm> MatmulPlans::AskForAlgorithms(const MatmulProblem& 
     if (result.state != CUBLAS_STATUS_SUCCESS) continue;
     algorithms.push_back({result.algo, static_cast<int64_t>(result.workspaceSize)});
   }
+  AddSplits(handle_, problem, plan, {multiprocessors_, capability_}, most_workspace_bytes_,
+            algorithms);
   return algorithms;
 }
 
@@ -221,13 +226,19 @@ void* MatmulPlans::Workspace(int64_t bytes) {
 
 void MatmulPlans::Run(Context& context, const MatmulProblem& problem,
                       const MatmulOperands& operands) {
-  const MatmulPlan& plan = Find(problem);
+  MatmulPlan& plan = Find(problem);
   CHECK(!plan.algorithms.empty()) << "cuBLASLt has no algorithm for matmul " << Describe(problem)
                                   << ", alignment " << problem.alignment << ", row strides "
                                   << problem.a_stride << ", " << problem.b_stride << " and "
                                   << problem.out_stride;
-  CheckCublas(Try(context, problem, plan, plan.algorithms.front(), operands), "cublasLtMatmul",
-              problem);
+  cublasStatus_t status = Try(context, problem, plan, plan.algorithms.front(), operands);
+  // Forms that the heuristics did not name have only been checked, which does not see everything. Nothing was issued then.
+  while ((status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) &&
+         plan.algorithms.size() > 1) {
+    plan.algorithms.erase(plan.algorithms.begin());
+    status = Try(context, problem, plan, plan.algorithms.front(), operands);
+  }
+  CheckCublas(status, "cublasLtMatmul", problem);
 }
 
 cublasStatus_t MatmulPlans::Try(Context& context, const MatmulProblem& problem,

@@ -77,7 +77,7 @@ class MatmulPlans {
   MatmulPlans& operator=(const MatmulPlans&) = delete;
 
   MatmulPlan& Find(const MatmulProblem& problem);
-  // With the algorithm in use. Fails by a CHECK, as when there is none.
+  // With the algorithm in use, or the next where cuBLASLt refuses that after all. Fails by a CHECK when there is none.
   void Run(Context& context, const MatmulProblem& problem, const MatmulOperands& operands);
   // With an algorithm of that plan.
   cublasStatus_t Try(Context& context, const MatmulProblem& problem, const MatmulPlan& plan,
@@ -95,6 +95,8 @@ class MatmulPlans {
 
   cublasLtHandle_t handle_ = nullptr;
   int64_t most_workspace_bytes_ = 0;
+  int multiprocessors_ = 0;
+  int capability_ = 0;
   Buffer workspace_;  // all of it from the first need on: graphs of the stream keep its address
   std::map<MatmulProblem, MatmulPlan> plans_;
 };

@@ -13,7 +13,6 @@
 namespace entrain::emulated {
 namespace {
 
-constexpr int kMultiprocessors = 132;
 constexpr size_t kDefaultMib = 2048;
 
 thread_local cudaError_t last_error = cudaSuccess;

@@ -1,8 +1,7 @@
 // cuBLASLt on the emulated GPU: the functions that we use, for column-major matrices of fp32 and bf16.
 //
 // It refuses what the documentation refuses: types that do not go together, addresses and strides of a lesser alignment than
-// was promised, a workspace that is too small. Its algorithms differ in their last bits, as real ones do, so that a test can
-// tell which one ran; one of them, which only a permissive caller is offered, gives other bits at each call.
+// was promised, a workspace that is too small.
 #include <cublasLt.h>
 #include <cuda_runtime.h>
 
@@ -11,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "tests/support/emulated_gpu/emulated_algorithms.h"
 #include "tests/support/emulated_gpu/emulated_gpu.h"
 #include "tests/support/emulated_gpu/emulated_matmul.h"
 
@@ -40,85 +40,12 @@ cublasStatus_t Assign(T& to, const void* from, size_t bytes) {
   return CUBLAS_STATUS_SUCCESS;
 }
 
-// ---- algorithms ----
-
-constexpr uint64_t kMagic = 0x74614d6574616c75;  // of an algorithm's blob
-constexpr uint32_t kVector = 16;
-static_assert(sizeof(MatmulSplit) <= sizeof(cublasLtMatmulAlgo_t));
-
-// In the order in which they are offered for many terms and few sums; those that split them are offered last for others.
-constexpr MatmulSplit kAlgorithms[] = {
-    {kMagic, 1, 4, CUBLASLT_REDUCTION_SCHEME_INPLACE, kVector},
-    {kMagic, 2, 4, CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE, kVector},
-    {kMagic, 3, 4, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, kVector},
-    {kMagic, 4, 2, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, kVector},
-    {kMagic, 5, 1, CUBLASLT_REDUCTION_SCHEME_NONE, kVector},
-    {kMagic, 6, 3, CUBLASLT_REDUCTION_SCHEME_NONE, kVector},  // parts one after another
-    {kMagic, 7, 1, CUBLASLT_REDUCTION_SCHEME_NONE, 1},
-};
-
-struct Shapes {
-  const MatmulDescriptor& product;
-  const MatrixLayout &a, &b, &c, &d;
-
-  int64_t m() const { return d.rows; }
-  int64_t n() const { return d.columns; }
-  int64_t k() const { return product.transpose_a == CUBLAS_OP_N ? a.columns : a.rows; }
-};
-
-uint64_t WorkspaceOf(const MatmulSplit& algorithm, const Shapes& shapes) {
-  if (algorithm.scheme == CUBLASLT_REDUCTION_SCHEME_NONE) return 0;
-  const auto sums = static_cast<uint64_t>(shapes.m() * shapes.n());
-  return static_cast<uint64_t>(algorithm.parts) * sums * sizeof(float);
-}
-
-bool Aligned(const void* address, uint64_t bytes) {
-  return reinterpret_cast<uintptr_t>(address) % bytes == 0;
-}
-
-bool DimensionsAgree(const Shapes& s) {
-  const bool ta = s.product.transpose_a != CUBLAS_OP_N, tb = s.product.transpose_b != CUBLAS_OP_N;
-  for (const MatrixLayout* layout : {&s.a, &s.b, &s.c, &s.d}) {
-    if (layout->rows <= 0 || layout->columns <= 0 || layout->stride < layout->rows) return false;
-  }
-  return (ta ? s.a.columns : s.a.rows) == s.m() && (tb ? s.b.rows : s.b.columns) == s.n() &&
-         (tb ? s.b.columns : s.b.rows) == s.k() && s.c.rows == s.d.rows &&
-         s.c.columns == s.d.columns;
-}
-
-bool TypesAgree(const Shapes& s) {
-  if (s.product.compute != CUBLAS_COMPUTE_32F || s.product.scale != CUDA_R_32F) return false;
-  if (s.a.type != s.b.type || s.c.type != s.d.type) return false;
-  if (s.a.type != CUDA_R_32F && s.a.type != CUDA_R_16BF) return false;
-  if (s.d.type != CUDA_R_32F && !(s.d.type == CUDA_R_16BF && s.a.type == CUDA_R_16BF)) return false;
-  const int32_t bias_type = s.product.bias_type;
-  return !s.product.has_bias() || bias_type == -1 || bias_type == s.d.type;
-}
-
-// Of the product, whatever the algorithm.
-cublasStatus_t Examine(const Shapes& s) {
-  if (!DimensionsAgree(s)) return CUBLAS_STATUS_INVALID_VALUE;
-  if (!TypesAgree(s)) return CUBLAS_STATUS_NOT_SUPPORTED;
-  const uint32_t epilogue = s.product.epilogue;
-  const auto known = {CUBLASLT_EPILOGUE_DEFAULT, CUBLASLT_EPILOGUE_BIAS, CUBLASLT_EPILOGUE_GELU_AUX,
-                      CUBLASLT_EPILOGUE_GELU_AUX_BIAS, CUBLASLT_EPILOGUE_DGELU};
-  if (std::ranges::count(known, epilogue) == 0) return CUBLAS_STATUS_NOT_SUPPORTED;
-  if (s.product.has_bias() && (s.product.bias == nullptr || !Aligned(s.product.bias, kVector))) {
-    return CUBLAS_STATUS_NOT_SUPPORTED;
-  }
-  if (!s.product.has_aux()) return CUBLAS_STATUS_SUCCESS;
-  if (s.product.aux == nullptr || s.product.aux_stride < s.m() || s.product.aux_stride % 8 != 0) {
-    return CUBLAS_STATUS_INVALID_VALUE;
-  }
-  return Aligned(s.product.aux, kVector) ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
-}
-
-bool StridesFit(const MatmulSplit& algorithm, const Shapes& s) {
-  for (const MatrixLayout* layout : {&s.a, &s.b, &s.c, &s.d}) {
-    const auto bytes = static_cast<uint64_t>(layout->stride * layout->element_bytes());
-    if (bytes % algorithm.alignment != 0) return false;
-  }
-  return true;
+template <typename T>
+cublasStatus_t Report(const T& value, void* to, size_t bytes, size_t* written) {
+  if (to == nullptr || bytes != sizeof(T)) return CUBLAS_STATUS_INVALID_VALUE;
+  std::memcpy(to, &value, sizeof(T));
+  if (written != nullptr) *written = sizeof(T);
+  return CUBLAS_STATUS_SUCCESS;
 }
 
 bool Offered(const MatmulSplit& algorithm, const Shapes& s, const Preference& preference) {
@@ -278,7 +205,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t /*handle*/,
   if (status != CUBLAS_STATUS_SUCCESS) return status;
   const bool long_sums = shapes.k() > 2 * std::max(shapes.m(), shapes.n());
   for (const bool split : {long_sums, !long_sums}) {
-    for (const MatmulSplit& algorithm : kAlgorithms) {
+    for (const MatmulSplit& algorithm : Algorithms()) {
       const bool splits = algorithm.scheme != CUBLASLT_REDUCTION_SCHEME_NONE;
       if (splits != split || *count == most) continue;
       if (!Offered(algorithm, shapes, Of(preference))) continue;
@@ -286,6 +213,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t /*handle*/,
       result = {};
       std::memcpy(&result.algo, &algorithm, sizeof(algorithm));
       result.workspaceSize = WorkspaceOf(algorithm, shapes);
+      result.wavesCount = WavesOf(algorithm, shapes);
       result.state = CUBLAS_STATUS_SUCCESS;
     }
   }
@@ -297,15 +225,66 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t /*handle*/, cublasLtMatm
                                        cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
                                        const cublasLtMatmulAlgo_t* algo,
                                        cublasLtMatmulHeuristicResult_t* result) {
-  MatmulSplit algorithm;
-  std::memcpy(&algorithm, algo, sizeof(algorithm));
-  if (algorithm.magic != kMagic) return CUBLAS_STATUS_INVALID_VALUE;
+  const MatmulSplit algorithm = SplitOf(algo);
+  if (!Known(algorithm)) return CUBLAS_STATUS_INVALID_VALUE;
   const Shapes shapes{Of(product), Of(a), Of(b), Of(c), Of(d)};
   const cublasStatus_t status = Examine(shapes);
   if (status != CUBLAS_STATUS_SUCCESS) return status;
   if (!StridesFit(algorithm, shapes)) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (!WellConfigured(algorithm, shapes.k())) return CUBLAS_STATUS_NOT_SUPPORTED;
   result->workspaceSize = WorkspaceOf(algorithm, shapes);
+  result->wavesCount = WavesOf(algorithm, shapes);
   return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulAlgoCapGetAttribute(const cublasLtMatmulAlgo_t* algo,
+                                                 cublasLtMatmulAlgoCapAttributes_t attribute,
+                                                 void* value, size_t bytes, size_t* written) {
+  const MatmulSplit algorithm = SplitOf(algo);
+  if (!Known(algorithm)) return CUBLAS_STATUS_INVALID_VALUE;
+  const bool cut = CanBeCut(algorithm);
+  switch (attribute) {
+    case CUBLASLT_ALGO_CAP_SPLITK_SUPPORT:
+      return Report(int32_t{cut}, value, bytes, written);
+    case CUBLASLT_ALGO_CAP_REDUCTION_SCHEME_MASK:
+      return Report(cut ? uint32_t{CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE |
+                                   CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE}
+                        : algorithm.scheme,
+                    value, bytes, written);
+    default:
+      return CUBLAS_STATUS_INVALID_VALUE;
+  }
+}
+
+cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t* algo,
+                                                    cublasLtMatmulAlgoConfigAttributes_t attribute,
+                                                    void* value, size_t bytes, size_t* written) {
+  const MatmulSplit algorithm = SplitOf(algo);
+  if (!Known(algorithm)) return CUBLAS_STATUS_INVALID_VALUE;
+  const bool apart = algorithm.scheme != CUBLASLT_REDUCTION_SCHEME_NONE;
+  switch (attribute) {
+    case CUBLASLT_ALGO_CONFIG_SPLITK_NUM:
+      return Report(int32_t{apart ? algorithm.parts : 1}, value, bytes, written);
+    case CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME:
+      return Report(algorithm.scheme, value, bytes, written);
+    default:
+      return CUBLAS_STATUS_INVALID_VALUE;
+  }
+}
+
+// Whether what is set goes together, cublasLtMatmulAlgoCheck says.
+cublasStatus_t cublasLtMatmulAlgoConfigSetAttribute(cublasLtMatmulAlgo_t* algo,
+                                                    cublasLtMatmulAlgoConfigAttributes_t attribute,
+                                                    const void* value, size_t bytes) {
+  MatmulSplit algorithm = SplitOf(algo);
+  if (!Known(algorithm) || !CanBeCut(algorithm)) return CUBLAS_STATUS_INVALID_VALUE;
+  cublasStatus_t status = CUBLAS_STATUS_INVALID_VALUE;
+  if (attribute == CUBLASLT_ALGO_CONFIG_SPLITK_NUM) status = Assign(algorithm.parts, value, bytes);
+  if (attribute == CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME) {
+    status = Assign(algorithm.scheme, value, bytes);
+  }
+  std::memcpy(algo, &algorithm, sizeof(algorithm));
+  return status;
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t product,
@@ -326,7 +305,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
       !Aligned(workspace, kWorkspaceAlignment)) {
     return CUBLAS_STATUS_INVALID_VALUE;
   }
-  MatmulJob job{.product = Of(product),
+  MatmulJob job{.split = SplitOf(algo),
+                .product = Of(product),
                 .layout_a = Of(layout_a),
                 .layout_b = Of(layout_b),
                 .layout_d = Of(layout_d),
@@ -337,7 +317,6 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
                 .workspace = workspace,
                 .alpha = *static_cast<const float*>(alpha),
                 .beta = *static_cast<const float*>(beta)};
-  std::memcpy(&job.split, algo, sizeof(job.split));
   if (!AddressesFit(job)) return CUBLAS_STATUS_INVALID_VALUE;
   if (!OnDevice(job, result.workspaceSize)) return CUBLAS_STATUS_EXECUTION_FAILED;
   // C shares D's place and stride, as everywhere here.

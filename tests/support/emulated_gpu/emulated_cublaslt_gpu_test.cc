@@ -142,6 +142,44 @@ TEST_F(CublasLtTest, SplitsOnlyWithAWorkspace) {
   for (const auto& algorithm : algorithms_) EXPECT_EQ(algorithm.workspaceSize, 0);
 }
 
+TEST_F(CublasLtTest, PartsMayBeSet) {
+  Prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_NONE});
+  ASSERT_EQ(Ask(), CUBLAS_STATUS_SUCCESS);
+  auto algorithm = algorithms_.front();
+  const float waves = algorithm.wavesCount;
+  EXPECT_GT(waves, 0.0F);
+  const std::vector<float> whole = Product(algorithm);
+  const auto set = [&](cublasLtMatmulAlgoConfigAttributes_t attribute, auto value) {
+    return cublasLtMatmulAlgoConfigSetAttribute(&algorithm.algo, attribute, &value, sizeof(value));
+  };
+  const auto check = [&] {
+    return cublasLtMatmulAlgoCheck(handle_, product_, layout_a_, layout_b_, layout_d_, layout_d_,
+                                   &algorithm.algo, &algorithm);
+  };
+  int32_t supported = 0;
+  size_t written = 0;
+  EXPECT_EQ(cublasLtMatmulAlgoCapGetAttribute(&algorithm.algo, CUBLASLT_ALGO_CAP_SPLITK_SUPPORT,
+                                              &supported, sizeof(supported), &written),
+            CUBLAS_STATUS_SUCCESS);
+  EXPECT_EQ(supported, 1);
+  ASSERT_EQ(set(CUBLASLT_ALGO_CONFIG_SPLITK_NUM, int32_t{5}), CUBLAS_STATUS_SUCCESS);
+  EXPECT_EQ(check(), CUBLAS_STATUS_NOT_SUPPORTED) << "parts that do not meet";
+  ASSERT_EQ(
+      set(CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE}),
+      CUBLAS_STATUS_SUCCESS);
+  ASSERT_EQ(check(), CUBLAS_STATUS_SUCCESS);
+  EXPECT_FLOAT_EQ(algorithm.wavesCount, 5 * waves);
+  EXPECT_EQ(algorithm.workspaceSize, size_t{5} * kM * kN * sizeof(float));
+  const std::vector<float> parts = Product(algorithm);
+  EXPECT_NE(parts, whole);
+  EXPECT_EQ(Product(algorithm), parts);
+  for (size_t i = 0; i < whole.size(); ++i) EXPECT_NEAR(parts[i], whole[i], 1e-5);
+  ASSERT_EQ(set(CUBLASLT_ALGO_CONFIG_SPLITK_NUM, int32_t{kK + 1}), CUBLAS_STATUS_SUCCESS);
+  EXPECT_EQ(check(), CUBLAS_STATUS_NOT_SUPPORTED) << "more parts than terms";
+  EXPECT_EQ(set(CUBLASLT_ALGO_CONFIG_TILE_ID, uint32_t{1}), CUBLAS_STATUS_INVALID_VALUE);
+  EXPECT_EQ(set(CUBLASLT_ALGO_CONFIG_SPLITK_NUM, char{1}), CUBLAS_STATUS_INVALID_VALUE);
+}
+
 TEST_F(CublasLtTest, HoldsToTheAlignmentThatWasPromised) {
   ASSERT_EQ(Ask(), CUBLAS_STATUS_SUCCESS);
   const auto fast = algorithms_.front();

@@ -18,6 +18,7 @@
 
 namespace entrain::emulated {
 
+inline constexpr int kMultiprocessors = 132;
 inline constexpr size_t kDefaultSharedBytes = size_t{48} << 10;
 inline constexpr size_t kMostSharedBytes = size_t{227} << 10;
 inline constexpr int kWarpLanes = 32;
