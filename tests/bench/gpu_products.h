@@ -21,7 +21,7 @@ struct GpuShapes {
   int64_t padded_vocab = 50'304;
   int64_t logits_rows = 8'192;
   int64_t values = 124'475'904;  // parameters of the whole model
-  std::vector<int64_t> lengths = {128, 512, 1024};
+  std::vector<int64_t> lengths = {128, 256, 512, 1024};
   int repetitions = 20;
   int64_t flush_bytes = int64_t{256} << 20;
 
