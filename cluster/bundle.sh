@@ -89,7 +89,7 @@ write_notice() {
       # shellcheck disable=SC2016  # dpkg-query's own
       printf '%s\n    licenses/%s\n' "$package $(dpkg-query -W -f '${Version}' "$package" 2>/dev/null)" "$package"
     done
-    printf '\nNot in here, and needed on the machine that it runs on: the NVIDIA driver, cuBLASLt, cuDNN and NCCL, under\nNVIDIA'"'"'s own terms.\n'
+    printf '\nNot in here, and taken from the machine that it runs on: the NVIDIA driver and cuBLASLt, and where they are there cuDNN and NCCL,\nunder NVIDIA'"'"'s own terms.\n'
   } >"$out/NOTICE"
   rm "$out/libraries.txt"
   # To which those files refer.

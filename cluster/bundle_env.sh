@@ -24,6 +24,7 @@ _python_folders() {
 }
 _before=${LD_LIBRARY_PATH:-}
 entrain_missing=
+_without=
 for _library in libcublasLt.so.13 libcudnn.so.9 libnccl.so.2 libnvrtc.so.13; do
   _known "$_library" && continue
   _found=
@@ -33,8 +34,14 @@ for _library in libcublasLt.so.13 libcudnn.so.9 libnccl.so.2 libnvrtc.so.13; do
     [ -e "$_folder/$_library" ] && { _found=$_folder; break; }
   done
   case ":$_path:" in *":$_found:"*) ;; *) _path=$_path:$_found ;; esac
-  [ -n "$_found" ] || entrain_missing="$entrain_missing $_library"
+  [ -n "$_found" ] && continue
+  case $_library in
+    libcublasLt*) entrain_missing="$entrain_missing $_library" ;;
+    *) _without="$_without $_library" ;;
+  esac
 done
 export LD_LIBRARY_PATH=${_path%:}${_before:+:$_before}
-[ -z "$entrain_missing" ] || echo "env.sh: not found on this machine:$entrain_missing" >&2
-unset _libraries _path _before _library _found _folder
+[ -z "$entrain_missing" ] || echo "env.sh: needed and not found on this machine:$entrain_missing" >&2
+# NCCL connects several GPUs, cuDNN (and nvrtc, its compiler) is a second engine for attention.
+[ -z "$_without" ] || echo "env.sh: not found on this machine, programs do without:$_without" >&2
+unset _libraries _path _before _library _found _folder _without

@@ -20,6 +20,19 @@ absl::StatusOr<std::unique_ptr<Context>> MakeRunContext(DeviceChoice choice,
   return Context::CreateCpu(options.threads);
 }
 
+// Of one rank, or in a dry run, there is nothing to exchange.
+absl::Status CheckBackend(CommBackend backend, Communicator& world, const RunDevice& device,
+                          const RunDeviceOptions& options) {
+  if (backend != CommBackend::kNccl || device.collectives.nccl || options.only_planned) {
+    return absl::OkStatus();
+  }
+  if (device.context->device() == DeviceKind::kCuda && world.size() == 1) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "parallel.backend = nccl: ",
+      device.collectives.why.empty() ? "the run computes on the CPU" : device.collectives.why,
+      R"(; set it to "auto" or "mpi")"));
+}
+
 }  // namespace
 
 absl::StatusOr<RunDevice> ChooseRunDevice(DeviceChoice choice, Communicator& world,
@@ -33,8 +46,10 @@ absl::StatusOr<RunDevice> ChooseRunDevice(DeviceChoice choice, Communicator& wor
   RunDevice device{.context = *std::move(context)};
   device.description = device.context->Description();
   if (!why.empty()) absl::StrAppend(&device.description, " (", why, ")");
-  device.collectives =
-      ChooseDeviceCollectives(*device.context, world, {.timeouts = options.timeouts});
+  device.collectives = ChooseDeviceCollectives(
+      *device.context, world,
+      {.nccl = options.backend != CommBackend::kMpi, .timeouts = options.timeouts});
+  RETURN_IF_ERROR(CheckBackend(options.backend, world, device, options));
   return device;
 }
 

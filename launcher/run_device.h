@@ -24,6 +24,7 @@ struct RunDeviceOptions {
   int local_rank = 0;  // among the ranks of this host, which share its GPUs in turn
   // Nothing will be computed: a GPU that is missing here is no error, and the CPU stands in for it.
   bool only_planned = false;
+  CommBackend backend = CommBackend::kAuto;  // of what lies in the memory of GPUs
   CommTimeouts timeouts;
 };
 

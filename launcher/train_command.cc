@@ -202,6 +202,7 @@ absl::Status TrainInGroup(TrainOptions options, ProcessGroup& group, RunDevice* 
                                             {.threads = options.run.threads.threads,
                                              .local_rank = group.place.local_rank,
                                              .only_planned = options.run.dry_run,
+                                             .backend = p.backend,
                                              .timeouts = timeouts}));
   const Mesh& mesh = made->emplace(std::move(group.world), shape, device->collectives);
   if (!options.run.dry_run) return RunToVerdict(fs, *config, options, *device, mesh, group.peers);

@@ -222,7 +222,9 @@ void AddIntervalKeys(Keys* keys) {
       .Add(NumberKey("bucket_mb", &P::bucket_mb, {.min = 0, .max = 1e6, .min_excluded = true},
                      "gradients reduced at a time, in units of 1e6 bytes; more where that makes "
                      "over 500 buckets"))
-      .Add(EnumKey("backend", &P::backend, kCommBackendNames, "of the communication"))
+      .Add(EnumKey("backend", &P::backend, kCommBackendNames,
+                   "between GPUs; auto: nccl where every rank has it and a GPU of its own; mpi: "
+                   "through host memory"))
       .Add(NumberKey("peer_timeout_seconds", &P::peer_timeout_seconds, {},
                      "a rank whose process is silent for so long is taken for lost; 0: never, else "
                      ">= 3"))

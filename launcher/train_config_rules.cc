@@ -81,21 +81,11 @@ std::optional<RuleViolation> CheckTimeouts(const TrainConfig& config) {
   return Violation(config, "parallel", "peer_timeout_seconds", "must be 0 (never) or at least 3");
 }
 
-// What the configuration may name and this version does not have.
-std::optional<RuleViolation> CheckBackend(const TrainConfig& config) {
-  const ParallelSection& p = config.parallel;
-  if (p.backend == CommBackend::kNccl) {
-    return Violation(config, "parallel", "backend",
-                     R"(this build has no NCCL backend; set it to "mpi" or "auto")");
-  }
-  return std::nullopt;
-}
-
 }  // namespace
 
 std::optional<RuleViolation> FindRuleViolation(const TrainConfig& config) {
   for (const auto check : {CheckRequired, CheckModel, CheckBatches, CheckSchedule, CheckValidation,
-                           CheckTensorParallel, CheckTimeouts, CheckBackend}) {
+                           CheckTensorParallel, CheckTimeouts}) {
     if (auto violation = check(config)) return violation;
   }
   return std::nullopt;

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "parallel/comm/communicator_staged.h"
 #include "runtime/base/check.h"
+#include "runtime/base/status.h"
 #ifdef ENTRAIN_NCCL
 #include "parallel/comm/communicator_nccl.h"
 #endif
@@ -17,19 +18,22 @@ namespace {
 
 // The one place where it is asked whether NCCL is built in.
 #ifdef ENTRAIN_NCCL
-std::string VersionHere() { return NcclVersion(); }
+absl::StatusOr<std::string> VersionHere() { return NcclVersion(); }
 std::string DeviceHere(const Context& context) { return NcclDevice(context); }
 
 DeviceCollectives ByNccl(Context& context, Communicator& world,
                          const DeviceCollectivesOptions& options) {
-  DeviceCollectives result{.backend = absl::StrCat("NCCL ", NcclVersion()),
+  DeviceCollectives result{.nccl = true,
+                           .backend = absl::StrCat("NCCL ", NcclVersion().value()),
                            .settings = SetUpNccl(options.deterministic)};
   auto engine = MakeNcclEngine(context, world, options.timeouts);
   result.over = [engine](Communicator& host) { return MakeNcclCommunicator(engine, host); };
   return result;
 }
 #else
-std::string VersionHere() { return ""; }
+absl::StatusOr<std::string> VersionHere() {
+  return absl::FailedPreconditionError("this program was built without NCCL");
+}
 std::string DeviceHere(const Context& /*context*/) { return ""; }
 
 DeviceCollectives ByNccl(Context& /*context*/, Communicator& /*world*/,
@@ -45,15 +49,28 @@ DeviceCollectives ThroughHostMemory(Context& context, std::string why) {
           .over = [&context](Communicator& host) { return MakeStagedCommunicator(context, host); }};
 }
 
-// Why NCCL cannot connect ranks with these versions of it ("": none) and devices, or "".
-std::string WhyNotNccl(const std::vector<std::string>& versions,
-                       const std::vector<std::string>& devices) {
+// What ranks have, a text each.
+struct OfRanks {
+  std::vector<std::string> versions;  // of NCCL
+  std::vector<std::string> lacks;     // why a rank has none, or ""
+  std::vector<std::string> devices;
+};
+
+OfRanks AskRanks(Context& context, Communicator& world) {
+  const absl::StatusOr<std::string> version = VersionHere();
+  return {.versions = world.GatherText(version.value_or(""), "versions of NCCL"),
+          .lacks = world.GatherText(std::string(version.status().message()), "who has NCCL"),
+          .devices = world.GatherText(DeviceHere(context), "GPUs of ranks")};
+}
+
+// Why NCCL cannot connect them, or "".
+std::string WhyNotNccl(const OfRanks& ranks) {
+  const auto& [versions, lacks, devices] = ranks;
   for (size_t r = 0; r < versions.size(); ++r) {
-    if (versions[r].empty()) {
-      const bool is_same = std::count(versions.begin(), versions.end(), "") ==
-                           static_cast<std::ptrdiff_t>(versions.size());
-      return absl::StrCat(is_same ? "this program" : absl::StrCat("that of rank ", r),
-                          " was built without NCCL");
+    if (!lacks[r].empty()) {
+      const bool is_same = std::count(lacks.begin(), lacks.end(), lacks[r]) ==
+                           static_cast<std::ptrdiff_t>(lacks.size());
+      return is_same ? lacks[r] : absl::StrCat("rank ", r, ": ", lacks[r]);
     }
     if (versions[r] != versions[0]) {
       return absl::StrCat("rank 0 has NCCL ", versions[0], " and rank ", r, " NCCL ", versions[r]);
@@ -72,10 +89,9 @@ DeviceCollectives ChooseDeviceCollectives(Context& context, Communicator& world,
                                           const DeviceCollectivesOptions& options) {
   if (context.device() == DeviceKind::kCpu) return {.backend = "host memory"};
   if (world.size() == 1) return ThroughHostMemory(context, "there is one rank");
-  const std::vector<std::string> versions = world.GatherText(VersionHere(), "versions of NCCL");
-  const std::vector<std::string> devices = world.GatherText(DeviceHere(context), "GPUs of ranks");
+  const OfRanks ranks = AskRanks(context, world);
   if (!options.nccl) return ThroughHostMemory(context, "as configured");
-  const std::string why = WhyNotNccl(versions, devices);
+  const std::string why = WhyNotNccl(ranks);
   if (!why.empty()) return ThroughHostMemory(context, why);
   return ByNccl(context, world, options);
 }

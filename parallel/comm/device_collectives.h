@@ -12,6 +12,7 @@
 namespace entrain {
 
 struct DeviceCollectives {
+  bool nccl = false;
   std::string backend;  // "NCCL 2.28.9", "through host memory", "host memory"
   std::string why;  // of a choice that one might not expect: "ranks 0 and 1 share one GPU"; or ""
   std::string settings;  // NCCL's: "NCCL_ALGO=Ring, NCCL_PROTO=Simple"; or ""

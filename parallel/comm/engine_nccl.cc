@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "parallel/comm/library_nccl.h"
 #include "parallel/comm/rank_failure.h"
 #include "runtime/base/check.h"
 #include "runtime/device/cuda_device.h"
@@ -63,7 +64,7 @@ void NcclEngine::Await(const std::string& name, const std::vector<int>& others, 
   const SteadyClock::time_point begun = SteadyClock::now();
   for (int polls = 0;; ++polls) {
     ncclResult_t state = ncclInProgress;
-    CheckResult(name, ncclCommGetAsyncError(comm, &state), comm);
+    CheckResult(name, nccl::Library().comm_get_async_error(comm, &state), comm);
     CheckResult(name, state, comm);
     if (state == ncclSuccess) return;
     if (Limit() > 0 && SecondsSince(begun) > Limit()) {
@@ -82,8 +83,8 @@ void NcclEngine::Await(const std::string& name, const std::vector<int>& others, 
 
 void NcclEngine::CheckResult(const std::string& name, ncclResult_t result, ncclComm_t comm) const {
   if (result == ncclSuccess || result == ncclInProgress) return;
-  const std::string more = ncclGetLastError(comm);
-  Fail(name, absl::StrCat("NCCL failed: ", ncclGetErrorString(result),
+  const std::string more = nccl::Library().get_last_error(comm);
+  Fail(name, absl::StrCat("NCCL failed: ", nccl::Library().get_error_string(result),
                           more.empty() ? "" : absl::StrCat(" (", more, ")")));
 }
 
@@ -166,7 +167,7 @@ void NcclEngine::CheckCommunicators() {
   if (!lock.owns_lock()) return;  // a caller checks by itself
   for (ncclComm_t comm : comms_) {
     ncclResult_t state = ncclSuccess;
-    CheckResult("a look at NCCL", ncclCommGetAsyncError(comm, &state), comm);
+    CheckResult("a look at NCCL", nccl::Library().comm_get_async_error(comm, &state), comm);
     CheckResult(LastOperation().name, state, comm);
   }
 }

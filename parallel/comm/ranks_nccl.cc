@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "parallel/comm/library_nccl.h"
 #include "parallel/comm/ordered_sum_cuda.h"
 #include "runtime/device/cuda_check.h"
 
@@ -61,12 +62,12 @@ bool AreEmpty(const std::vector<ElementRange>& ranges) {
 // Several calls that NCCL issues as one.
 class Group {
  public:
-  Group() : result_(ncclGroupStart()) {}
+  Group() : result_(nccl::Library().group_start()) {}
   void Add(ncclResult_t result) {
     if (result_ == ncclSuccess && result != ncclInProgress) result_ = result;
   }
   ncclResult_t End() {
-    const ncclResult_t end = ncclGroupEnd();
+    const ncclResult_t end = nccl::Library().group_end();
     return result_ == ncclSuccess ? end : result_;
   }
 
@@ -102,28 +103,30 @@ void NcclRanks::Connect(Communicator& host) {
   ncclUniqueId id;
   std::string text;
   if (rank_ == 0) {
-    Call(what, [&] { return ncclGetUniqueId(&id); });
+    Call(what, [&] { return nccl::Library().get_unique_id(&id); });
     text.assign(id.internal, sizeof(id.internal));
   }
   host.BroadcastText(&text, 0, what);
   std::memcpy(id.internal, text.data(), sizeof(id.internal));
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
-  Call(what, [&] { return ncclCommInitRankConfig(&comm_, size_, id, rank_, &config); });
+  Call(what,
+       [&] { return nccl::Library().comm_init_rank_config(&comm_, size_, id, rank_, &config); });
 }
 
 NcclRanks::~NcclRanks() {
   engine_->Forget(comm_);
-  Call("end of NCCL", [this] { return ncclCommFinalize(comm_); });
-  Call("end of NCCL", [this] { return ncclCommDestroy(std::exchange(comm_, nullptr)); });
+  Call("end of NCCL", [this] { return nccl::Library().comm_finalize(comm_); });
+  Call("end of NCCL",
+       [this] { return nccl::Library().comm_destroy(std::exchange(comm_, nullptr)); });
   cudaStreamDestroy(stream_);
 }
 
 void NcclRanks::Broadcast(const std::string& name, const TensorView& x, int root) {
   if (x.size() == 0) return;
   Call(name, [&] {
-    return ncclBroadcast(x.raw(), x.raw(), static_cast<size_t>(x.size()), TypeOf(x.dtype()), root,
-                         comm_, stream_);
+    return nccl::Library().broadcast(x.raw(), x.raw(), static_cast<size_t>(x.size()),
+                                     TypeOf(x.dtype()), root, comm_, stream_);
   });
 }
 
@@ -135,8 +138,8 @@ void NcclRanks::AllReduce(const std::string& name, const TensorView& x, ReduceOp
     return AllGather(name, x, ranges);
   }
   Call(name, [&] {
-    return ncclAllReduce(x.raw(), x.raw(), static_cast<size_t>(x.size()), TypeOf(x.dtype()),
-                         OperatorOf(op), comm_, stream_);
+    return nccl::Library().all_reduce(x.raw(), x.raw(), static_cast<size_t>(x.size()),
+                                      TypeOf(x.dtype()), OperatorOf(op), comm_, stream_);
   });
 }
 
@@ -149,9 +152,9 @@ void NcclRanks::ReduceScatter(const std::string& name, const TensorView& x,
 
 ncclResult_t NcclRanks::ReduceEven(const TensorView& x,
                                    const std::vector<ElementRange>& ranges) const {
-  return ncclReduceScatter(At(x, ranges[0].begin), At(x, Mine(ranges).begin),
-                           static_cast<size_t>(Mine(ranges).size()), TypeOf(x.dtype()), ncclSum,
-                           comm_, stream_);
+  return nccl::Library().reduce_scatter(At(x, ranges[0].begin), At(x, Mine(ranges).begin),
+                                        static_cast<size_t>(Mine(ranges).size()), TypeOf(x.dtype()),
+                                        ncclSum, comm_, stream_);
 }
 
 ncclResult_t NcclRanks::ReduceEach(const TensorView& x,
@@ -160,8 +163,9 @@ ncclResult_t NcclRanks::ReduceEach(const TensorView& x,
   for (int r = 0; r < size_; ++r) {
     const ElementRange& range = ranges[static_cast<size_t>(r)];
     if (range.size() == 0) continue;
-    group.Add(ncclReduce(At(x, range.begin), At(x, range.begin), static_cast<size_t>(range.size()),
-                         TypeOf(x.dtype()), ncclSum, r, comm_, stream_));
+    group.Add(nccl::Library().reduce(At(x, range.begin), At(x, range.begin),
+                                     static_cast<size_t>(range.size()), TypeOf(x.dtype()), ncclSum,
+                                     r, comm_, stream_));
   }
   return group.End();
 }
@@ -174,8 +178,9 @@ void NcclRanks::AllGather(const std::string& name, const TensorView& x,
 
 ncclResult_t NcclRanks::GatherEven(const TensorView& x,
                                    const std::vector<ElementRange>& ranges) const {
-  return ncclAllGather(At(x, Mine(ranges).begin), At(x, ranges[0].begin),
-                       static_cast<size_t>(Mine(ranges).size()), TypeOf(x.dtype()), comm_, stream_);
+  return nccl::Library().all_gather(At(x, Mine(ranges).begin), At(x, ranges[0].begin),
+                                    static_cast<size_t>(Mine(ranges).size()), TypeOf(x.dtype()),
+                                    comm_, stream_);
 }
 
 ncclResult_t NcclRanks::GatherEach(const TensorView& x,
@@ -184,9 +189,9 @@ ncclResult_t NcclRanks::GatherEach(const TensorView& x,
   for (int r = 0; r < size_; ++r) {
     const ElementRange& range = ranges[static_cast<size_t>(r)];
     if (range.size() == 0) continue;
-    group.Add(ncclBroadcast(At(x, range.begin), At(x, range.begin),
-                            static_cast<size_t>(range.size()), TypeOf(x.dtype()), r, comm_,
-                            stream_));
+    group.Add(nccl::Library().broadcast(At(x, range.begin), At(x, range.begin),
+                                        static_cast<size_t>(range.size()), TypeOf(x.dtype()), r,
+                                        comm_, stream_));
   }
   return group.End();
 }
@@ -213,12 +218,12 @@ ncclResult_t NcclRanks::ExchangeParts(const TensorView& x, const std::vector<Ele
     if (r == rank_) continue;
     const ElementRange& theirs = ranges[static_cast<size_t>(r)];
     if (theirs.size() > 0) {
-      group.Add(ncclSend(At(x, theirs.begin), static_cast<size_t>(theirs.size()), ncclBfloat16, r,
-                         comm_, stream_));
+      group.Add(nccl::Library().send(At(x, theirs.begin), static_cast<size_t>(theirs.size()),
+                                     ncclBfloat16, r, comm_, stream_));
     }
     if (held > 0) {
-      group.Add(ncclRecv(arrived + (r < rank_ ? r : r - 1) * stride, held, ncclBfloat16, r, comm_,
-                         stream_));
+      group.Add(nccl::Library().recv(arrived + (r < rank_ ? r : r - 1) * stride, held, ncclBfloat16,
+                                     r, comm_, stream_));
     }
   }
   return group.End();

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "parallel/comm/communicator_nccl.h"
+#include "parallel/comm/library_nccl.h"
 #include "runtime/base/check.h"
 #include "runtime/device/cuda_check.h"
 #include "runtime/device/cuda_device.h"
@@ -40,9 +41,10 @@ std::string HostId() {
 
 }  // namespace
 
-std::string NcclVersion() {
+absl::StatusOr<std::string> NcclVersion() {
+  RETURN_IF_ERROR(nccl::Load());
   int version = 0;
-  CHECK(ncclGetVersion(&version) == ncclSuccess);
+  CHECK(nccl::Library().get_version(&version) == ncclSuccess);
   return absl::StrCat(version / 10000, ".", version / 100 % 100, ".", version % 100);
 }
 

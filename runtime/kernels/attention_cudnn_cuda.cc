@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/kernels/attention_graph_cuda.h"
 #include "runtime/kernels/cudnn_graph_cuda.h"
+#include "runtime/kernels/cudnn_library_cuda.h"
 
 namespace entrain {
 namespace {
@@ -47,10 +48,7 @@ class Engine final : public CudnnAttention {
   Engine(cudnn::Device device, std::optional<cudnn::Handle> handle)
       : device_(std::move(device)), handle_(std::move(handle)) {}
 
-  std::string Name() const override {
-    const size_t version = cudnnGetVersion();
-    return absl::StrCat("cuDNN ", version / 10000, ".", version / 100 % 100, ".", version % 100);
-  }
+  std::string Name() const override { return absl::StrCat("cuDNN ", cudnn::Version()); }
 
   absl::StatusOr<Info> Prepare(const Key& key) override {
     ASSIGN_OR_RETURN(const Prepared* prepared, Find(key));

@@ -73,7 +73,8 @@ class CudnnAttention {
     void* dqkv;
   };
 
-  // For a device of this process. FailedPrecondition when the program was built without cuDNN.
+  // For a device of this process. An error says why there is no cuDNN: FailedPrecondition when the program was built
+  // without or the library is too old, NotFound when it is not here.
   static absl::StatusOr<std::unique_ptr<CudnnAttention>> Create(int ordinal);
   // For a device described as cuDNN describes it (tests/data/devices): it can prepare, and not run.
   static absl::StatusOr<std::unique_ptr<CudnnAttention>> CreateFor(std::string_view device_json);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/kernels/cudnn_library_cuda.h"
 
 namespace entrain::cudnn {
 namespace {
@@ -28,7 +29,7 @@ Dims Broadcast(const std::vector<Tensor>& operands) {
 
 std::string LastWords() {
   std::string words(kMostWords, '\0');
-  cudnnGetLastErrorString(words.data(), words.size());
+  Library().get_last_error_string(words.data(), words.size());
   words.resize(std::strlen(words.c_str()));
   return words;
 }
@@ -36,8 +37,8 @@ std::string LastWords() {
 absl::Status ToStatus(cudnnStatus_t status, const std::string& call) {
   if (status == CUDNN_STATUS_SUCCESS) return absl::OkStatus();
   const std::string words = LastWords();
-  const std::string message = absl::StrCat("cuDNN: ", call, ": ", cudnnGetErrorString(status),
-                                           words.empty() ? "" : ": ", words);
+  const std::string message = absl::StrCat(
+      "cuDNN: ", call, ": ", Library().get_error_string(status), words.empty() ? "" : ": ", words);
   switch (CUDNN_STATUS_CATEGORY(status)) {
     case CUDNN_STATUS_NOT_SUPPORTED:
       return absl::UnimplementedError(message);
@@ -51,12 +52,14 @@ absl::Status ToStatus(cudnnStatus_t status, const std::string& call) {
 // ---- Descriptor ----
 
 Descriptor::Descriptor(cudnnBackendDescriptorType_t type) {
-  status_ = ToStatus(cudnnBackendCreateDescriptor(type, &descriptor_),
+  status_ = Load();
+  if (!status_.ok()) return;
+  status_ = ToStatus(Library().create_descriptor(type, &descriptor_),
                      absl::StrCat("create a descriptor of type ", type));
 }
 
 Descriptor::~Descriptor() {
-  if (descriptor_ != nullptr) cudnnBackendDestroyDescriptor(descriptor_);
+  if (descriptor_ != nullptr) Library().destroy_descriptor(descriptor_);
 }
 
 Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
@@ -68,7 +71,7 @@ Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
 void Descriptor::SetRaw(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
                         int64_t count, const void* values) {
   if (!status_.ok()) return;
-  status_ = ToStatus(cudnnBackendSetAttribute(descriptor_, name, type, count, values),
+  status_ = ToStatus(Library().set_attribute(descriptor_, name, type, count, values),
                      absl::StrCat("set attribute ", name));
 }
 
@@ -88,16 +91,17 @@ void Descriptor::SetPointers(cudnnBackendAttributeName_t name, const std::vector
 
 absl::Status Descriptor::Finalize() {
   RETURN_IF_ERROR(status_);
-  status_ = ToStatus(cudnnBackendFinalize(descriptor_), "finalize");
+  status_ = ToStatus(Library().finalize(descriptor_), "finalize");
   return status_;
 }
 
 absl::StatusOr<int64_t> Descriptor::GetRaw(cudnnBackendAttributeName_t name,
                                            cudnnBackendAttributeType_t type, void* values,
                                            int64_t capacity) const {
+  RETURN_IF_ERROR(status_);
   int64_t count = 0;
   RETURN_IF_ERROR(
-      ToStatus(cudnnBackendGetAttribute(descriptor_, name, type, capacity, &count, values),
+      ToStatus(Library().get_attribute(descriptor_, name, type, capacity, &count, values),
                absl::StrCat("get attribute ", name)));
   return count;
 }

@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "runtime/base/status.h"
+#include "runtime/kernels/cudnn_library_cuda.h"
 
 namespace entrain::cudnn {
 
@@ -266,7 +267,7 @@ class Handle {
 
  private:
   struct Destroy {
-    void operator()(cudnnHandle_t handle) const { cudnnDestroy(handle); }
+    void operator()(cudnnHandle_t handle) const { Library().destroy(handle); }
   };
   explicit Handle(cudnnHandle_t handle) : handle_(handle) {}
   std::unique_ptr<cudnnContext, Destroy> handle_;

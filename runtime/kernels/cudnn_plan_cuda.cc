@@ -125,17 +125,18 @@ absl::Status Plan::Run(const Handle& handle, std::initializer_list<Binding> bind
   pack.SetPointers(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, pointers);
   pack.SetPointers(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, {workspace});
   RETURN_IF_ERROR(pack.Finalize());
-  return ToStatus(cudnnBackendExecute(handle.get(), plan_.get(), pack.get()), "run a plan");
+  return ToStatus(Library().execute(handle.get(), plan_.get(), pack.get()), "run a plan");
 }
 
 absl::StatusOr<Handle> Handle::Create() {
+  RETURN_IF_ERROR(Load());
   cudnnHandle_t handle = nullptr;
-  RETURN_IF_ERROR(ToStatus(cudnnCreate(&handle), "create a handle"));
+  RETURN_IF_ERROR(ToStatus(Library().create(&handle), "create a handle"));
   return Handle(handle);
 }
 
 absl::Status Handle::SetStream(cudaStream_t stream) const {
-  return ToStatus(cudnnSetStream(handle_.get(), stream), "set the stream");
+  return ToStatus(Library().set_stream(handle_.get(), stream), "set the stream");
 }
 
 }  // namespace entrain::cudnn

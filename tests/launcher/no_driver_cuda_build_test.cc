@@ -43,6 +43,14 @@ TEST_F(NoDriverTest, ProgramDoesNotNeedOneToStart) {
   EXPECT_THAT(RunProcess({"/usr/bin/ldd", ENTRAIN_BINARY}).output, Not(HasSubstr("libcuda.so")));
 }
 
+// ldd names what a program needs to start, and what that needs.
+TEST(CudaBuildTest, NeedsNoCudnnAndNoNcclToStart) {
+  const std::string needed = RunProcess({"/usr/bin/ldd", ENTRAIN_BINARY}).output;
+  EXPECT_THAT(needed, HasSubstr("libcublasLt.so")) << "ldd understands the program";
+  EXPECT_THAT(needed, Not(HasSubstr("libcudnn")));
+  EXPECT_THAT(needed, Not(HasSubstr("libnccl")));
+}
+
 TEST_F(NoDriverTest, OneErrorSaysWhatIsMissing) {
   const ProcessResult result = Train("cuda");
   EXPECT_EQ(result.code, 78) << result.error;

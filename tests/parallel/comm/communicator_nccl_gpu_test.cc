@@ -31,8 +31,12 @@ std::unique_ptr<Context> GpuContext(int rank) {
   return std::move(Context::CreateCuda(rank, 1)).value();
 }
 
+#define ENTRAIN_REQUIRE_NCCL() \
+  ENTRAIN_REQUIRE_GPU();       \
+  if (!NcclVersion().ok()) GTEST_SKIP() << NcclVersion().status().message()
+
 #define ENTRAIN_REQUIRE_GPUS(count)                                                          \
-  ENTRAIN_REQUIRE_GPU();                                                                     \
+  ENTRAIN_REQUIRE_NCCL();                                                                    \
   if (*Context::CudaDevices() < (count))                                                     \
   GTEST_SKIP() << "this machine has " << *Context::CudaDevices() << " GPUs, the test needs " \
                << (count)
@@ -157,7 +161,7 @@ TEST_P(NcclTest, TellsItsTimeAndItsLastOperation) {
 
 // A communicator of one rank has nothing to do; this one does it by NCCL all the same, so that its calls can be tried with one GPU.
 TEST(NcclRanksTest, OneRankKeepsWhatItHas) {
-  ENTRAIN_REQUIRE_GPU();
+  ENTRAIN_REQUIRE_NCCL();
   RunDeviceRanks(1, GpuContext, [](Context& context, Communicator& world) {
     NcclRanks ranks(MakeNcclEngine(context, world, {.wait_seconds = 60.0}), world);
     constexpr int64_t kCount = 1000;
@@ -186,7 +190,7 @@ TEST(NcclCollectivesTest, AreChosenForRanksWithAGpuEach) {
   OnLocalRanks(2, [](std::unique_ptr<Communicator> world) {
     const auto context = GpuContext(world->rank());
     const DeviceCollectives device = ChooseDeviceCollectives(*context, *world);
-    EXPECT_EQ(device.backend, "NCCL " + NcclVersion());
+    EXPECT_EQ(device.backend, "NCCL " + NcclVersion().value());
     EXPECT_EQ(device.why, "");
     EXPECT_NE(device.settings.find("NCCL_ALGO=Ring"), std::string::npos) << device.settings;
     const Mesh mesh(std::move(world), {.dp = 2, .tp = 1}, device);

@@ -19,6 +19,7 @@
 #include "runtime/base/philox.h"
 #include "runtime/kernels/attention_cudnn_cuda.h"
 #include "runtime/kernels/attention_graph_cuda.h"
+#include "runtime/kernels/cudnn_library_cuda.h"
 #include "tests/support/attention_reference.h"
 #include "tests/support/cudnn_graph_reference.h"
 
@@ -33,6 +34,9 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using Doubles = std::vector<double>;
+
+#define REQUIRE_CUDNN() \
+  if (!cudnn::Load().ok()) GTEST_SKIP() << cudnn::Load().message()
 
 constexpr auto kHeadEntropy = AttentionPass::kBackwardHeadEntropy;
 constexpr auto kRowEntropy = AttentionPass::kBackwardRowEntropy;
@@ -134,6 +138,7 @@ Doubles EntropyGradient(const Operands& operands, AttentionPass pass, int64_t b,
 }
 
 TEST(AttentionGraphTest, ForwardIsAttention) {
+  REQUIRE_CUDNN();
   Operands operands({2, 7, 3, 8});
   Compute({AttentionPass::kForward, operands.shape}, operands);
   for (int64_t b = 0; b < operands.shape.batch; ++b) {
@@ -149,6 +154,7 @@ TEST(AttentionGraphTest, ForwardIsAttention) {
 class BackwardGraphTest : public testing::TestWithParam<std::tuple<AttentionPass, bool>> {};
 
 TEST_P(BackwardGraphTest, GivesTheGradients) {
+  REQUIRE_CUDNN();
   const auto [pass, deterministic] = GetParam();
   Operands operands({2, 7, 3, 8});
   const AttentionShape& shape = operands.shape;
@@ -178,7 +184,19 @@ INSTANTIATE_TEST_SUITE_P(Passes, BackwardGraphTest,
                                                           kRowEntropy),
                                           testing::Bool()));
 
+TEST(CudnnLibraryTest, IsFoundOrSaysWhatIsWanted) {
+  const absl::Status found = cudnn::Load();
+  if (found.ok()) {
+    EXPECT_THAT(cudnn::Version(), testing::MatchesRegex("9\\.[0-9]+\\.[0-9]+"));
+  } else {
+    EXPECT_THAT(found.message(), HasSubstr("cuDNN 9.11 or newer"));
+    EXPECT_EQ(CudnnAttention::CreateFor("{}").status(), found);
+    EXPECT_EQ(cudnn::Descriptor(CUDNN_BACKEND_TENSOR_DESCRIPTOR).Finalize(), found);
+  }
+}
+
 TEST(CudnnGraphTest, SaysWhatIsWrongWithAnOperation) {
+  REQUIRE_CUDNN();
   cudnn::Graph graph;
   const cudnn::Dims dims = {1, 1, 8, 16};
   const cudnn::Tensor x = graph.Real(dims, cudnn::PackedStrides(dims), CUDNN_DATA_BFLOAT16);
@@ -212,6 +230,7 @@ AttentionShape Gpt2At(int64_t positions) {
 class PlanTest : public testing::TestWithParam<std::tuple<std::string, AttentionPass, int64_t>> {};
 
 TEST_P(PlanTest, IsMade) {
+  REQUIRE_CUDNN();
   const auto& [device, pass, positions] = GetParam();
   const AttentionShape shape = Gpt2At(positions);
   const int64_t rows = shape.batch * shape.heads * shape.positions;
@@ -240,6 +259,7 @@ INSTANTIATE_TEST_SUITE_P(Ampere, PlanTest,
                                           testing::Values(128, 512, 1024)));
 
 TEST(CudnnAttentionTest, AmpereHasNoEntropyGradientAndSaysWhy) {
+  REQUIRE_CUDNN();
   for (const AttentionPass pass : {kHeadEntropy, kRowEntropy}) {
     for (const bool deterministic : {false, true}) {
       const absl::Status status = On("a100").Supported({pass, kGpt2, deterministic});
@@ -251,6 +271,7 @@ TEST(CudnnAttentionTest, AmpereHasNoEntropyGradientAndSaysWhy) {
 }
 
 TEST(CudnnAttentionTest, SaysWhyAWidthIsNotSupported) {
+  REQUIRE_CUDNN();
   AttentionShape shape = kGpt2;
   shape.width = 68;
   EXPECT_THAT(On("h200").Supported({AttentionPass::kBackward, shape}).message(),
@@ -258,6 +279,7 @@ TEST(CudnnAttentionTest, SaysWhyAWidthIsNotSupported) {
 }
 
 TEST(CudnnAttentionTest, TakesOddLengthsAndOtherWidths) {
+  REQUIRE_CUDNN();
   for (const AttentionShape& shape : {AttentionShape{1, 1, 1, 8}, AttentionShape{3, 100, 5, 64},
                                       AttentionShape{2, 333, 2, 128}}) {
     const absl::Status status = On("h200").Supported({kRowEntropy, shape, false});
@@ -266,11 +288,13 @@ TEST(CudnnAttentionTest, TakesOddLengthsAndOtherWidths) {
 }
 
 TEST(CudnnAttentionTest, RefusesAnEmptyShape) {
+  REQUIRE_CUDNN();
   EXPECT_EQ(On("h200").Supported({AttentionPass::kForward, {8, 0, 12, 64}}).code(),
             absl::StatusCode::kInvalidArgument);
 }
 
 TEST(CudnnAttentionTest, CannotRunOnADescribedDevice) {
+  REQUIRE_CUDNN();
   CudnnAttention& attention = On("h200");
   EXPECT_EQ(attention.Forward(kGpt2, {}, nullptr, nullptr).code(),
             absl::StatusCode::kFailedPrecondition);
@@ -279,10 +303,12 @@ TEST(CudnnAttentionTest, CannotRunOnADescribedDevice) {
 }
 
 TEST(CudnnAttentionTest, IsNamedByItsVersion) {
+  REQUIRE_CUDNN();
   EXPECT_THAT(On("h200").Name(), testing::MatchesRegex("cuDNN [0-9]+\\.[0-9]+\\.[0-9]+"));
 }
 
 TEST(CudnnAttentionTest, RefusesADescriptionThatIsNone) {
+  REQUIRE_CUDNN();
   EXPECT_FALSE(CudnnAttention::CreateFor("{").ok());
 }
 
