@@ -33,6 +33,8 @@ class CudaEvent {
   }
   // Work issued to the stream from now on begins after what was recorded last.
   void HoldUp(cudaStream_t stream) const { CHECK_CUDA(cudaStreamWaitEvent(stream, event_, 0)); }
+  // The host does.
+  void Wait() const { CHECK_CUDA(cudaEventSynchronize(event_)); }
   // Success, cudaErrorNotReady, or the error of work before.
   cudaError_t Query() const { return cudaEventQuery(event_); }
   bool IsPast() const {

@@ -41,6 +41,8 @@ void AttentionForward(Context& context, const AttentionForwardArgs& args);
 // order, then over T for [H], in fp64; columns beyond T of [H, T'] are left alone (overwritten with 0 without
 // `accumulate`). Made of Σ_j ds_ij·(log a_ij + H_i), not of q·dq: equal on paper, free of cancellation.
 // Row 0 of a sequence sees one key: it adds nothing to dq, dk and dtemperature, exactly.
+// On CUDA another engine may do it, where one was chosen (attention_engine.h): then sums come in its order, lse_low is not
+// read, and row 0 adds rounding errors.
 struct AttentionBackwardArgs {
   TensorView qkv;
   TensorView temperature;

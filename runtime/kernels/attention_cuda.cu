@@ -44,6 +44,7 @@ void AttentionForward(Context& context, const AttentionForwardArgs& args) {
 }
 
 void AttentionBackward(Context& context, const AttentionBackwardArgs& args) {
+  if (BackwardByCudnn(context, args)) return;
   const attention::Shape shape(args.qkv);
   attention::RowTerms rows(shape);
   Buffer& memory = context.Cache<attention::Scratch>().rows;

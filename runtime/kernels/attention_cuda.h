@@ -23,6 +23,8 @@ namespace entrain::cuda {
 void AttentionForward(Context& context, const AttentionForwardArgs& args);
 void AttentionBackward(Context& context, const AttentionBackwardArgs& args);
 void AttentionDecode(Context& context, const AttentionDecodeArgs& args);
+// By cuDNN where the context was told so (attention_engine.h); false, and nothing is done, where not.
+bool BackwardByCudnn(Context& context, const AttentionBackwardArgs& args);
 
 namespace attention {
 

@@ -8,14 +8,12 @@
 #include <utility>
 #include <vector>
 
-#include "runtime/base/philox.h"
 #include "runtime/device/buffer.h"
-#include "runtime/device/cuda_check.h"
-#include "runtime/device/cuda_device.h"
 #include "runtime/device/device_memory.h"
 #include "runtime/kernels/activation.h"
 #include "runtime/kernels/matmul_plans_cuda.h"
 #include "runtime/kernels/matmul_tuning.h"
+#include "runtime/kernels/measuring_cuda.h"
 
 namespace entrain::cuda {
 namespace {
@@ -26,30 +24,6 @@ constexpr int64_t kMaxSets = 8;
 constexpr int64_t kPlaceAlignment = 256;
 
 // ---- operands ----
-
-// Normal numbers, since a GPU that multiplies zeros draws less power and runs faster. An odd number of them is repeated, so that
-// rows differ.
-std::vector<char> Pattern(DType dtype) {
-  constexpr int64_t kElements = 65537;
-  std::vector<char> bytes(static_cast<size_t>(kElements * SizeOf(dtype)));
-  DispatchFloat(dtype, [&]<typename T>(T) {
-    auto* elements = reinterpret_cast<T*>(bytes.data());
-    for (int64_t i = 0; i < kElements; ++i) {
-      elements[i] = T(NormalAt(1, 0, static_cast<uint64_t>(i)));
-    }
-  });
-  return bytes;
-}
-
-void FillWithPattern(Context& context, char* to, int64_t bytes, const std::vector<char>& pattern) {
-  int64_t done = std::min(bytes, static_cast<int64_t>(pattern.size()));
-  CopyToDevice(context, pattern.data(), to, done);
-  while (done < bytes) {
-    const int64_t count = std::min(done, bytes - done);
-    CopyOnDevice(context, to, to + done, count);
-    done += count;
-  }
-}
 
 // Random operands of a product, in so many places that none is still in the cache when its turn comes again.
 class RotatingOperands {
@@ -72,7 +46,8 @@ class RotatingOperands {
     const int64_t sets = std::clamp<int64_t>(kRotatedBytes / set_bytes + 1, 1, kMaxSets);
     if (sets * set_bytes > MemoryOf(context).free) return;
     memory_ = Buffer(DeviceKind::kCuda, sets * set_bytes);
-    const std::vector<char> inputs = Pattern(problem.dtype), outputs = Pattern(problem.out_dtype);
+    const std::vector<char> inputs = RandomPattern(problem.dtype),
+                            outputs = RandomPattern(problem.out_dtype);
     for (int64_t i = 0; i < sets; ++i) {
       char* set = static_cast<char*>(memory_.data()) + i * set_bytes;
       FillWithPattern(context, set, end_of_inputs, inputs);
@@ -94,41 +69,6 @@ class RotatingOperands {
   std::vector<MatmulOperands> sets_;
   size_t next_ = 0;
 };
-
-// ---- timing ----
-
-class Stopwatch {
- public:
-  Stopwatch() {
-    for (cudaEvent_t& event : events_) CHECK_CUDA(cudaEventCreate(&event));
-  }
-  ~Stopwatch() {
-    for (const cudaEvent_t event : events_) cudaEventDestroy(event);
-  }
-  Stopwatch(const Stopwatch&) = delete;
-  Stopwatch& operator=(const Stopwatch&) = delete;
-
-  // Milliseconds of the device from before body() to after what it issued.
-  template <typename Body>
-  double Time(Context& context, Body&& body) {
-    CHECK_CUDA(cudaEventRecord(events_[0], context.cuda().stream));
-    body();
-    CHECK_CUDA(cudaEventRecord(events_[1], context.cuda().stream));
-    CHECK_CUDA(cudaEventSynchronize(events_[1]));
-    float ms = 0.0F;
-    CHECK_CUDA(cudaEventElapsedTime(&ms, events_[0], events_[1]));
-    return ms;
-  }
-
- private:
-  cudaEvent_t events_[2] = {};
-};
-
-double Median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 // ---- choosing ----
 
