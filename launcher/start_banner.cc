@@ -40,6 +40,10 @@ std::string Memory(const MemoryPlan& m, int64_t available) {
       static_cast<double>(m.parameters + m.factors) / kMegabyte,
       static_cast<double>(m.optimizer) / kMegabyte, static_cast<double>(m.activations) / kMegabyte,
       static_cast<double>(m.program) / kMegabyte);
+  if (m.attention > 0) {
+    absl::StrAppendFormat(&text, ", attention's workspace %.0f",
+                          static_cast<double>(m.attention) / kMegabyte);
+  }
   if (m.snapshot > 0) {
     absl::StrAppendFormat(&text, ", copy for background saves %.0f",
                           static_cast<double>(m.snapshot) / kMegabyte);
@@ -112,6 +116,8 @@ std::string StartBanner(const BannerFacts& facts) {
   }
   if (facts.graph.used) text += Row("step", "one CUDA graph from the third on");
   if (!facts.graph.why_not.empty()) text += Row("step", "no CUDA graph: " + facts.graph.why_not);
+  if (!facts.attention.empty()) text += Row("attention", facts.attention);
+  if (!facts.tuning.empty()) text += Row("tuning", facts.tuning);
   text += Row("threads", facts.threads.text);
   text += Row("precision", absl::StrCat(std::string(kPrecisionNames.Name(config.train.precision)),
                                         config.train.recompute ? ", activations recomputed" : ""));

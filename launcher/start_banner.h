@@ -18,6 +18,8 @@ struct BannerFacts {
   std::string device;
   const DeviceCollectives& collectives;
   StepGraphChoice graph;
+  std::string attention;  // whose, and why; "": on the CPU
+  std::string tuning;     // by which table; "": none
   ThreadPlan threads;
   MeshShape mesh;
   std::string launcher;

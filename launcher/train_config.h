@@ -24,6 +24,13 @@ enum class OnOff { kAuto, kOn, kOff };
 inline constexpr EnumTable<OnOff, 3> kOnOffNames{
     {{{OnOff::kAuto, "auto"}, {OnOff::kOn, "on"}, {OnOff::kOff, "off"}}}};
 
+// Of attention's backward on a GPU; auto: this project's, unless a table of measurements says that cuDNN's is faster.
+enum class AttentionChoice { kAuto, kEntrain, kCudnn };
+inline constexpr EnumTable<AttentionChoice, 3> kAttentionChoiceNames{
+    {{{AttentionChoice::kAuto, "auto"},
+      {AttentionChoice::kEntrain, "entrain"},
+      {AttentionChoice::kCudnn, "cudnn"}}}};
+
 enum class Schedule { kConstant, kLinear, kCosine };
 inline constexpr EnumTable<Schedule, 3> kScheduleNames{{{{Schedule::kConstant, "constant"},
                                                          {Schedule::kLinear, "linear"},
@@ -57,6 +64,9 @@ struct TrainSection {
   int threads = 0;  // 0: the cores a rank may use, shared with the ranks of its host
   bool recompute = false;
   OnOff cuda_graph = OnOff::kAuto;
+  AttentionChoice attention = AttentionChoice::kAuto;
+  bool tune = false;           // measure the GPU's choices before the first step
+  std::string tuning;          // or take those that another run's tuning.txt has
   int64_t max_bad_steps = 10;  // stop after so many non-finite steps in a row
 };
 

@@ -179,6 +179,12 @@ void AddTrainKeys(Keys* keys) {
       .Add(BooleanKey("recompute", &T::recompute, "recompute a block's activations: less memory"))
       .Add(EnumKey("cuda_graph", &T::cuda_graph, kOnOffNames,
                    "a GPU's step as one launch; auto: where the host need not look within it"))
+      .Add(EnumKey("attention", &T::attention, kAttentionChoiceNames,
+                   "whose backward of attention on a GPU; auto: entrain's, less a table of "
+                   "measurements says that cudnn's is faster"))
+      .Add(BooleanKey("tune", &T::tune,
+                      "measure kernels on the GPU before the first step, write tuning.txt"))
+      .Add(StringKey("tuning", &T::tuning, "the tuning.txt of another run; \"\": none"))
       .Add(IntegerKey("max_bad_steps", &T::max_bad_steps, kFromOne,
                       "stop after so many non-finite steps in a row"));
 }

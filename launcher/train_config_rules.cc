@@ -74,6 +74,27 @@ std::optional<RuleViolation> CheckTensorParallel(const TrainConfig& config) {
   return std::nullopt;
 }
 
+// What no GPU would change; the rest is asked of cuDNN when the run starts.
+std::optional<RuleViolation> CheckAttention(const TrainConfig& config) {
+  if (config.train.attention != AttentionChoice::kCudnn) return std::nullopt;
+  std::string must;
+  if (config.train.device == DeviceChoice::kCpu) {
+    must = "needs a GPU; set " + Said(config, "train", "device") + " to \"cuda\"";
+  } else if (config.train.precision != Precision::kBf16) {
+    must = "needs bf16; set " + Said(config, "train", "precision") + " to \"bf16\"";
+  } else if (config.model.temperature != Temperature::kNone) {
+    must = "has no temperatures, and the model has " + Said(config, kModelSection, "temperature");
+  }
+  if (must.empty()) return std::nullopt;
+  return Violation(config, "train", "attention", must + R"(; or take "entrain" or "auto")");
+}
+
+std::optional<RuleViolation> CheckTuning(const TrainConfig& config) {
+  if (!config.train.tune || config.train.tuning.empty()) return std::nullopt;
+  return Violation(config, "train", "tuning",
+                   "a run takes a table or measures one; give it, or set tune = true");
+}
+
 // Beats come once a second.
 std::optional<RuleViolation> CheckTimeouts(const TrainConfig& config) {
   const double seconds = config.parallel.peer_timeout_seconds;
@@ -85,7 +106,7 @@ std::optional<RuleViolation> CheckTimeouts(const TrainConfig& config) {
 
 std::optional<RuleViolation> FindRuleViolation(const TrainConfig& config) {
   for (const auto check : {CheckRequired, CheckModel, CheckBatches, CheckSchedule, CheckValidation,
-                           CheckTensorParallel, CheckTimeouts}) {
+                           CheckTensorParallel, CheckAttention, CheckTuning, CheckTimeouts}) {
     if (auto violation = check(config)) return violation;
   }
   return std::nullopt;

@@ -37,6 +37,7 @@ TrainRun::TrainRun(FileSystem& fs, TrainConfig config, TrainRunOptions options,
                            bool in_background) { TellSaved(save, in_background); },
            .lost = [this](double seconds) { Charge({.save = seconds}); },
            .warned = [this](const std::string& text) { progress_->Say("warning: " + text); }}),
+      tuning_(fs, config_, *device.context, mesh.world()),
       supervision_(supervision) {}
 
 // ---- set-up ----
@@ -45,9 +46,12 @@ absl::Status TrainRun::SetUp() {
   Communicator& world = mesh_.world();
   RETURN_IF_ERROR(world.Agree(OpenAll(), "opening data"));
   RETURN_IF_ERROR(CheckSameData());
-  const MemoryPlan plan = PlanMemory(config_, Shape(), device_.context->device(), *model_);
+  MemoryPlan plan = PlanMemory(config_, Shape(), device_.context->device(), *model_);
   RETURN_IF_ERROR(FindResume());
   RETURN_IF_ERROR(CheckStepGraph(config_, device_.context->device(), Shape().world()));
+  RETURN_IF_ERROR(tuning_.Choose(
+      Shape(), {.resumed = checkpoints_.last().has_value(), .dry_run = options_.dry_run}));
+  plan.attention = tuning_.attention_bytes();
   if (options_.dry_run) {
     if (const auto& resumed = checkpoints_.last()) {
       RETURN_IF_ERROR(
@@ -57,6 +61,8 @@ absl::Status TrainRun::SetUp() {
     return absl::OkStatus();
   }
   RETURN_IF_ERROR(world.Agree(CheckMemory(plan), "taking memory"));
+  AllocateForTraining(config_, *device_.context, mesh_, *model_);
+  RETURN_IF_ERROR(Tune(plan));
   RETURN_IF_ERROR(world.Agree(LoadValues(), "loading values"));
   checkpoints_.Attach(*device_.context, *model_, *trainer_, *supervision_.watchdog);
   PrintBanner(plan);
@@ -92,6 +98,7 @@ absl::Status TrainRun::OpenOutput() {
   if (!mesh_.is_first()) return absl::OkStatus();
   RETURN_IF_ERROR(
       WriteTextAtomically(fs_, JoinPath(config_.run.dir, "config.toml"), ToToml(config_)));
+  RETURN_IF_ERROR(tuning_.Write());
   ASSIGN_OR_RETURN(MetricsWriter metrics,
                    MetricsWriter::Open(fs_, JoinPath(config_.run.dir, "metrics.jsonl"),
                                        trainer_->counters().step));
@@ -144,11 +151,15 @@ absl::Status TrainRun::CheckMemory(const MemoryPlan& plan) const {
     return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrFormat(
       "this run needs about %.2f GB%s and %.2f GB are free (parameters %.2f, optimizer %.2f, "
-      "activations %.2f%s); lower train.micro_batch = %d, set train.recompute = true, %sor take a "
-      "smaller "
-      "model",
+      "activations %.2f%s%s); lower train.micro_batch = %d, set train.recompute = true, %sor take "
+      "a smaller model",
       plan.on_device(device_.context->device()) / 1e9, gpu ? " of GPU memory" : "", available / 1e9,
       plan.parameters / 1e9, plan.optimizer / 1e9, plan.activations / 1e9,
+      plan.attention > 0
+          ? absl::StrFormat(
+                R"(, workspace of cuDNN's attention %.2f, without train.attention = "entrain")",
+                plan.attention / 1e9)
+          : "",
       plan.snapshot > 0 && !gpu
           ? absl::StrFormat(", copy for background saves %.2f", plan.snapshot / 1e9)
           : "",
@@ -156,8 +167,16 @@ absl::Status TrainRun::CheckMemory(const MemoryPlan& plan) const {
       plan.snapshot > 0 && !gpu ? "set checkpoint.background = false, " : ""));
 }
 
+absl::Status TrainRun::Tune(MemoryPlan& plan) {
+  if (!tuning_.measures()) return absl::OkStatus();
+  const int64_t taken = plan.parameters + plan.factors;  // by now
+  RETURN_IF_ERROR(
+      tuning_.Measure(*model_, mesh_, plan.on_device(device_.context->device()) - taken));
+  plan.attention = tuning_.attention_bytes();
+  return absl::OkStatus();
+}
+
 absl::Status TrainRun::LoadValues() {
-  AllocateForTraining(config_, *device_.context, mesh_, *model_);
   trainer_ = std::make_unique<Trainer>(config_, *device_.context, mesh_, *model_, *train_data_);
   if (const auto& resumed = checkpoints_.last()) {
     RETURN_IF_ERROR(Restore(resumed->path));
@@ -194,12 +213,16 @@ absl::Status TrainRun::Restore(const std::string& path) {
 }
 
 void TrainRun::PrintBanner(const MemoryPlan& plan) const {
+  std::vector<std::string> notices = notices_;
+  notices.insert(notices.end(), tuning_.notices().begin(), tuning_.notices().end());
   const std::string text =
       StartBanner({.config = config_,
                    .model = *model_,
                    .device = device_.description,
                    .collectives = device_.collectives,
                    .graph = ChooseStepGraph(config_, device_.context->device(), Shape().world()),
+                   .attention = tuning_.attention_text(),
+                   .tuning = tuning_.text(),
                    .threads = options_.threads,
                    .mesh = Shape(),
                    .launcher = options_.launcher,
@@ -210,7 +233,7 @@ void TrainRun::PrintBanner(const MemoryPlan& plan) const {
                    .train_data = *train_data_,
                    .validation_data = validation_data_ ? &*validation_data_ : nullptr,
                    .resumed_from = checkpoints_.last() ? checkpoints_.last()->path : "",
-                   .notices = notices_});
+                   .notices = std::move(notices)});
   std::fputs(text.c_str(), stdout);
   std::fflush(stdout);
 }

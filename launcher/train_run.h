@@ -17,6 +17,7 @@
 #include "launcher/thread_plan.h"
 #include "launcher/train_config.h"
 #include "launcher/trainer.h"
+#include "launcher/tuning.h"
 #include "launcher/verdict.h"
 #include "launcher/watchdog.h"
 #include "runtime/base/clock.h"
@@ -60,6 +61,8 @@ class TrainRun {
   absl::Status FindResume();
   absl::Status OpenOutput();
   absl::Status CheckMemory(const MemoryPlan& plan) const;
+  // Measures, where the run is to, and has memory for the result.
+  absl::Status Tune(MemoryPlan& plan);
   // Of the device that it computes on; -1 when unknown.
   int64_t FreeMemory() const;
   absl::Status LoadValues();
@@ -96,6 +99,7 @@ class TrainRun {
   std::unique_ptr<Model> model_;
   std::unique_ptr<Trainer> trainer_;
   RunCheckpoints checkpoints_;
+  RunTuning tuning_;
   std::vector<std::string> notices_;
   RunSupervision supervision_;
   std::optional<MetricsWriter> metrics_;

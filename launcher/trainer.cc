@@ -17,15 +17,6 @@ namespace {
 // Code, shared libraries, the matrix products' work space: measured (tests/bench/RESULTS.md).
 constexpr int64_t kProgramBytes = int64_t{32} << 20;
 
-ActivationLayout TrainingLayout(const TrainConfig& config, int dp, DeviceKind device) {
-  return {.batch = config.micro_batch(dp),
-          .positions = config.model.context,
-          .compute = config.compute_dtype(),
-          .training = true,
-          .recompute = config.train.recompute,
-          .logits_rows = Head::ChunkRows(device)};
-}
-
 AdamWHyperparameters Hyperparameters(const OptimizerSection& optimizer) {
   return {.beta1 = optimizer.beta1,
           .beta2 = optimizer.beta2,
@@ -76,6 +67,15 @@ int64_t ParameterBytes(const TrainConfig& config, const MeshShape& mesh, const P
 }
 
 }  // namespace
+
+ActivationLayout TrainingLayout(const TrainConfig& config, int dp, DeviceKind device) {
+  return {.batch = config.micro_batch(dp),
+          .positions = config.model.context,
+          .compute = config.compute_dtype(),
+          .training = true,
+          .recompute = config.train.recompute,
+          .logits_rows = Head::ChunkRows(device)};
+}
 
 void AllocateForTraining(const TrainConfig& config, Context& context, const Mesh& mesh,
                          Model& model) {

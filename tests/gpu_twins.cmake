@@ -5,6 +5,7 @@ set(gpu_twins
   model/golden_test.cc
   model/variants_test.cc
   launcher/device_switch_on_gpu.cc
+  launcher/tuned_runs_on_gpu.cc
   launcher/mesh_property_test.cc
   launcher/model_files_test.cc)
 

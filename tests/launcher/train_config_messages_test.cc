@@ -139,6 +139,15 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         MessageCase{"[model]\nwidth = 100\nheads = 12\n",
                     "run.toml:2:1: [model] width = 100: must be divisible by heads = 12"},
+        MessageCase{"[train]\nattention = \"cudnn\"\n",
+                    "run.toml:2:1: [train] attention = \"cudnn\": needs bf16; set precision = "
+                    "\"fp32\" to \"bf16\"; or take \"entrain\" or \"auto\""},
+        MessageCase{"[train]\nattention = \"cudnn\"\nprecision = \"bf16\"\ndevice = \"cpu\"\n",
+                    "run.toml:2:1: [train] attention = \"cudnn\": needs a GPU; set device = "
+                    "\"cpu\" to \"cuda\"; or take \"entrain\" or \"auto\""},
+        MessageCase{"[train]\ntune = true\ntuning = \"a\"\n",
+                    "run.toml:3:1: [train] tuning = \"a\": a run takes a table or measures one; "
+                    "give it, or set tune = true"},
         MessageCase{"[model]\nheads = 7\n",
                     "run.toml: [model] width = 768: must be divisible by heads = 7"},
         MessageCase{"[model]\nffn_pruned = 13\n",
@@ -196,7 +205,7 @@ TEST(TrainConfigMessagesTest, OverridesAreNamedAsTheyWereGiven) {
       message("train.step=10"),
       "--set train.step=10: unknown key 'step' in [train], did you mean 'steps'? Keys of [train]: "
       "steps, global_batch, micro_batch, seed, precision, device, threads, recompute, cuda_graph, "
-      "max_bad_steps");
+      "attention, tune, tuning, max_bad_steps");
   EXPECT_THAT(message("tran.steps=10"),
               StartsWith("--set tran.steps=10: unknown section [tran], did you mean 'train'?"));
   EXPECT_EQ(

@@ -88,6 +88,9 @@ precision = "bf16"
 device = "cpu"
 threads = 2
 recompute = true
+attention = "entrain"
+tune = false
+tuning = "other/tuning.txt"
 max_bad_steps = 1
 [optimizer]
 lr = 1
@@ -153,6 +156,9 @@ every = 8
   EXPECT_EQ(config.train.device, DeviceChoice::kCpu);
   EXPECT_EQ(config.train.threads, 2);
   EXPECT_TRUE(config.train.recompute);
+  EXPECT_EQ(config.train.attention, AttentionChoice::kEntrain);
+  EXPECT_FALSE(config.train.tune);
+  EXPECT_EQ(config.train.tuning, "other/tuning.txt");
   EXPECT_EQ(config.train.max_bad_steps, 1);
   EXPECT_EQ(config.optimizer.lr, 1.0);
   EXPECT_EQ(config.optimizer.beta1, 0.0);

@@ -14,7 +14,7 @@
 #include "runtime/device/cuda_device.h"
 #include "runtime/kernels/attention.h"
 #include "runtime/kernels/attention_engine.h"
-#include "runtime/kernels/attention_engine_cuda.h"
+#include "tests/support/fake_cudnn.h"
 #include "tests/support/gpu_test.h"
 
 namespace entrain {
@@ -28,52 +28,6 @@ constexpr AttentionWork kWork = {.batch = 2,
                                  .width = 32,
                                  .dtype = DType::kBf16,
                                  .entropy_gradient = EntropyGradientKind::kHead};
-constexpr int kMark = 0x11;
-
-// Keeps what it was asked, and fills gradients with a mark.
-struct Asked {
-  std::vector<CudnnAttention::Key> prepared, run;
-  CudnnAttention::BackwardOperands operands = {};
-  void* workspace = nullptr;
-  absl::Status refusal;
-};
-
-class FakeCudnn final : public CudnnAttention {
- public:
-  explicit FakeCudnn(Asked& asked) : asked_(asked) {}
-  std::string Name() const override { return "cuDNN 9.99.0"; }
-  absl::StatusOr<Info> Prepare(const Key& key) override {
-    asked_.prepared.push_back(key);
-    RETURN_IF_ERROR(asked_.refusal);
-    return Info{.engine = 1, .workspace_bytes = key.pass == AttentionPass::kBackward ? 64 : 4096};
-  }
-  absl::Status Forward(const AttentionShape&, const ForwardOperands&, void*,
-                       cudaStream_t) override {
-    return absl::InternalError("forwards are not asked for");
-  }
-  absl::Status Backward(const Key& key, const BackwardOperands& operands, void* workspace,
-                        cudaStream_t stream) override {
-    asked_.run.push_back(key);
-    asked_.operands = operands;
-    asked_.workspace = workspace;
-    const AttentionShape& s = key.shape;
-    const auto bytes = static_cast<size_t>(2 * 3 * s.batch * s.positions * s.heads * s.width);
-    return cudaMemsetAsync(operands.dqkv, kMark, bytes, stream) == cudaSuccess
-               ? absl::OkStatus()
-               : absl::InternalError("memset");
-  }
-
- private:
-  Asked& asked_;
-};
-
-// A context whose cuDNN is the fake.
-std::unique_ptr<Context> ContextWith(Asked& asked) {
-  auto context = Context::CreateCuda(Gpu().cuda().ordinal, 1).value();
-  cuda::AttentionEngines::Of(*context).Bring(std::make_unique<FakeCudnn>(asked));
-  return context;
-}
-
 // A backward of some work. Its operands are made by a forward.
 class Backward {
  public:
@@ -121,21 +75,22 @@ class Backward {
 };
 
 bool IsMarked(const std::vector<uint8_t>& bytes) {
-  return std::all_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte == kMark; });
+  return std::all_of(bytes.begin(), bytes.end(),
+                     [](uint8_t byte) { return byte == FakeCudnn::kMark; });
 }
 
 TEST(AttentionEngineTest, OursDoesAllThatNobodyChoseOtherwise) {
   ENTRAIN_REQUIRE_GPU();
-  Asked asked;
-  const auto context = ContextWith(asked);
+  FakeCudnn::Asked asked;
+  const auto context = FakeCudnn::ContextWith(asked);
   EXPECT_FALSE(IsMarked(Backward(*context, kWork).Run(EntropyGradientKind::kHead)));
   EXPECT_TRUE(asked.prepared.empty());
 }
 
 TEST(AttentionEngineTest, CudnnDoesTheChosenWorkAndNoOther) {
   ENTRAIN_REQUIRE_GPU();
-  Asked asked;
-  const auto context = ContextWith(asked);
+  FakeCudnn::Asked asked;
+  const auto context = FakeCudnn::ContextWith(asked);
   Backward backward(*context, kWork);
   const std::vector<uint8_t> ours = backward.Run(EntropyGradientKind::kHead);
   const auto used = UseCudnnBackward(*context, kWork);
@@ -166,8 +121,8 @@ TEST(AttentionEngineTest, CudnnDoesTheChosenWorkAndNoOther) {
 
 TEST(AttentionEngineTest, RefusesWhatCudnnLacksWithoutAskingIt) {
   ENTRAIN_REQUIRE_GPU();
-  Asked asked;
-  const auto context = ContextWith(asked);
+  FakeCudnn::Asked asked;
+  const auto context = FakeCudnn::ContextWith(asked);
   AttentionWork work = kWork;
   work.temperature = true;
   EXPECT_THAT(std::string(UseCudnnBackward(*context, work).status().message()),
@@ -181,9 +136,9 @@ TEST(AttentionEngineTest, RefusesWhatCudnnLacksWithoutAskingIt) {
 
 TEST(AttentionEngineTest, ARefusalOfCudnnsChangesNothing) {
   ENTRAIN_REQUIRE_GPU();
-  Asked asked;
+  FakeCudnn::Asked asked;
   asked.refusal = absl::UnimplementedError("no such engine");
-  const auto context = ContextWith(asked);
+  const auto context = FakeCudnn::ContextWith(asked);
   const auto used = UseCudnnBackward(*context, kWork);
   EXPECT_EQ(used.status().code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(std::string(used.status().message()), HasSubstr("no such engine"));
@@ -192,8 +147,8 @@ TEST(AttentionEngineTest, ARefusalOfCudnnsChangesNothing) {
 
 TEST(AttentionEngineTest, TimesBothAndLeavesTheChoiceOpen) {
   ENTRAIN_REQUIRE_GPU();
-  Asked asked;
-  const auto context = ContextWith(asked);
+  FakeCudnn::Asked asked;
+  const auto context = FakeCudnn::ContextWith(asked);
   const auto times = TimeAttentionBackward(*context, kWork, {.rounds = 3}, int64_t{1} << 30);
   ASSERT_TRUE(times.ok()) << times.status();
   EXPECT_GT(times->entrain_ms, 0.0);
