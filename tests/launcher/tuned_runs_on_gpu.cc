@@ -121,7 +121,9 @@ TEST_F(TunedRunsTest, CudnnIsRefusedWhereItIsNot) {
 
 TEST_F(TunedRunsTest, RanksOnOneGpuCannotAskForNccl) {
   RunIn("nccl");
+  setenv("CUDA_VISIBLE_DEVICES", "0", 1);
   const ProcessResult result = Run({"--set", "parallel.backend=nccl"}, 78, 2);
+  unsetenv("CUDA_VISIBLE_DEVICES");
   EXPECT_THAT(result.error, AllOf(HasSubstr("parallel.backend = nccl"), HasSubstr("GPU")));
 }
 

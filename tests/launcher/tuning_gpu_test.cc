@@ -5,7 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "launcher/trainer.h"
 #include "launcher/tuning.h"
+#include "parallel/comm/device_collectives.h"
 #include "runtime/kernels/matmul_tuning.h"
 #include "tests/support/fake_cudnn.h"
 #include "tests/support/local_ranks.h"
@@ -27,6 +29,7 @@ class RunTuningTest : public ::testing::Test {
     config_.model.width = 64;
     config_.model.heads = 2;
     config_.model.context = 32;
+    config_.model.vocab = 64;
     config_.train.global_batch = 2;
     config_.train.precision = Precision::kBf16;
     config_.train.device = DeviceChoice::kCuda;
@@ -195,6 +198,39 @@ TEST_F(RunTuningTest, AMissingOrDamagedTableIsAnError) {
   EXPECT_EQ(Choose().status.code(), absl::StatusCode::kInvalidArgument);
   TakeTable("");
   EXPECT_FALSE(Choose().status.ok());
+}
+
+// A fake that only fills memory is faster than any attention.
+TEST_F(RunTuningTest, WhatIsMeasuredFasterIsTakenWhereThereIsRoom) {
+  ENTRAIN_REQUIRE_GPU();
+  config_.train.tune = true;
+  config_.model.entropy_regularizer.emplace();
+  for (const int64_t later : {int64_t{0}, int64_t{1} << 50}) {
+    OnLocalRanks(1, [&](std::unique_ptr<Communicator> world) {
+      const auto context = FakeCudnn::ContextWith(asked_);
+      const DeviceCollectives collectives = ChooseDeviceCollectives(*context, *world);
+      const Mesh mesh(std::move(world), {}, collectives);
+      Model model(config_.model, TensorParallel(mesh.device_tp(), false));
+      AllocateForTraining(config_, *context, mesh, model);
+      RunTuning tuning(FileSystem::Posix(), config_, *context, mesh.world());
+      ASSERT_TRUE(tuning.Choose({}, {}).ok());
+      ASSERT_TRUE(tuning.measures());
+      ASSERT_TRUE(tuning.Measure(model, mesh, later).ok());
+      EXPECT_FALSE(tuning.measures());
+      EXPECT_THAT(tuning.text(), HasSubstr("products measured"));
+      if (later == 0) {
+        EXPECT_THAT(tuning.attention_text(),
+                    AllOf(HasSubstr("cuDNN 9.99.0"), HasSubstr("measured")));
+        EXPECT_EQ(tuning.attention_bytes(), 4096);
+        EXPECT_EQ(asked_.run.back().pass, AttentionPass::kBackwardHeadEntropy);
+      } else {
+        EXPECT_THAT(tuning.attention_text(), HasSubstr("entrain (no room for the workspace"));
+        EXPECT_EQ(tuning.attention_bytes(), 0);
+      }
+      ASSERT_TRUE(tuning.Write().ok());
+      EXPECT_THAT(FolderTable(), HasSubstr(later == 0 ? " head cudnn " : " head entrain "));
+    });
+  }
 }
 
 TEST_F(RunTuningTest, ARunThatBeganByNoTableGoesOnByNone) {

@@ -28,7 +28,8 @@ class WarmUpTest : public ::testing::TestWithParam<Variant> {
     Course course;
     OnLocalRanks(1, [&](std::unique_ptr<Communicator> world) {
       const auto context = Context::CreateCuda(0, 1).value();
-      const Mesh mesh(std::move(world), {}, ChooseDeviceCollectives(*context, *world));
+      const DeviceCollectives collectives = ChooseDeviceCollectives(*context, *world);
+      const Mesh mesh(std::move(world), {}, collectives);
       const TokenDataset data =
           TokenDataset::Open(FileSystem::Posix(), config.data.train, config.data.format,
                              config.model.context, config.model.vocab)
