@@ -53,7 +53,7 @@ AttentionLayer::Saved AttentionLayer::AllocateSaved(Arena& arena, int64_t batch,
 }
 
 void AttentionLayer::Forward(Context& context, const ParamSet& params, const TensorView& z,
-                             const TensorView& stream, const TensorView& sums,
+                             const TensorView& x, const TensorView& y, const TensorView& sums,
                              const TensorView& entropy, const Saved& saved) const {
   const int64_t rows = z.rows();
   qkv_.Forward(context, params, z, saved.qkv.Reshape({rows, 3 * width_}));
@@ -66,7 +66,7 @@ void AttentionLayer::Forward(Context& context, const ParamSet& params, const Ten
                              .entropy = entropy});
   projection_.Forward(
       context, params,
-      {.x = saved.out.Reshape({rows, width_}), .y = stream, .scratch = sums, .accumulate = true});
+      {.x = saved.out.Reshape({rows, width_}), .y = y, .addend = x, .scratch = sums});
 }
 
 void AttentionLayer::Backward(Context& context, const ParamSet& params, const Saved& saved,
@@ -105,8 +105,8 @@ void AttentionLayer::Backward(Context& context, const ParamSet& params, const Sa
 }
 
 void AttentionLayer::Decode(Context& context, const ParamSet& params, const TensorView& z,
-                            const TensorView& stream, const TensorView& entropy, const Saved& saved,
-                            const Cache& cache, int64_t length) const {
+                            const TensorView& x, const TensorView& y, const TensorView& entropy,
+                            const Saved& saved, const Cache& cache, int64_t length) const {
   qkv_.Forward(context, params, z, saved.qkv.Reshape({1, 3 * width_}));
   if (rotary_dims_ > 0) {
     Rotary(context, {.qkv = saved.qkv, .rotary_dims = rotary_dims_, .first_position = length - 1});
@@ -125,8 +125,7 @@ void AttentionLayer::Decode(Context& context, const ParamSet& params, const Tens
                             .out = saved.out.Reshape({heads_, width_ / heads_}),
                             .entropy = entropy,
                             .length = length});
-  projection_.Forward(context, params,
-                      {.x = saved.out.Reshape({1, width_}), .y = stream, .accumulate = true});
+  projection_.Forward(context, params, {.x = saved.out.Reshape({1, width_}), .y = y, .addend = x});
 }
 
 }  // namespace entrain

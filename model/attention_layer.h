@@ -25,10 +25,10 @@ class AttentionLayer {
   };
   Saved AllocateSaved(Arena& arena, int64_t batch, int64_t positions, DType compute) const;
 
-  // z [B·T, C] compute dtype, its stream rows filled; stream f32 [stream rows, C] is added to; entropy f32 [B, H, T] is
-  // written; sums as TensorParallel::BeginSum.
-  void Forward(Context& context, const ParamSet& params, const TensorView& z,
-               const TensorView& stream, const TensorView& sums, const TensorView& entropy,
+  // z [B·T, C] compute dtype, its stream rows filled; x, y f32 [stream rows, C]: y = x + attention(z); entropy f32 [B, H, T]
+  // is written; sums as TensorParallel::BeginSum.
+  void Forward(Context& context, const ParamSet& params, const TensorView& z, const TensorView& x,
+               const TensorView& y, const TensorView& sums, const TensorView& entropy,
                const Saved& saved) const;
 
   struct Scratch {
@@ -44,13 +44,13 @@ class AttentionLayer {
                 bool add_to_dz, const Scratch& scratch, bool accumulate) const;
 
   // Sampling: one position, the newest of `length`, against a cache of keys and values [capacity, H, D]; the new key and
-  // value are put into it. z [1, C]; stream f32 [1, C] is added to; entropy f32 [H].
+  // value are put into it. z [1, C]; x, y f32 [1, C]; entropy f32 [H].
   struct Cache {
     TensorView keys;
     TensorView values;
   };
-  void Decode(Context& context, const ParamSet& params, const TensorView& z,
-              const TensorView& stream, const TensorView& entropy, const Saved& saved,
+  void Decode(Context& context, const ParamSet& params, const TensorView& z, const TensorView& x,
+              const TensorView& y, const TensorView& entropy, const Saved& saved,
               const Cache& cache, int64_t length) const;
 
  private:

@@ -57,8 +57,7 @@ void Block::Forward(Context& context, const ParamSet& params, const TensorView& 
                     Saved& saved) const {
   const TensorView y = StreamAfterAttention(out, saved);
   norm1_.Forward(context, params, x, saved.norm1);
-  Cast(context, x, y);
-  attention_.Forward(context, params, saved.norm1.out, y, sums, entropy, saved.attention);
+  attention_.Forward(context, params, saved.norm1.out, x, y, sums, entropy, saved.attention);
   ForwardFfn(context, params, x, out, sums, saved);
 }
 
@@ -114,8 +113,8 @@ void Block::Decode(Context& context, const ParamSet& params, const TensorView& x
                    const AttentionLayer::Cache& cache, int64_t length) const {
   const TensorView y = StreamAfterAttention(out, saved);
   norm1_.Forward(context, params, x, saved.norm1);
-  Cast(context, x, y);
-  attention_.Decode(context, params, saved.norm1.out, y, entropy, saved.attention, cache, length);
+  attention_.Decode(context, params, saved.norm1.out, x, y, entropy, saved.attention, cache,
+                    length);
   ForwardFfn(context, params, x, out, {}, saved);
 }
 

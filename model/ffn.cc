@@ -55,10 +55,9 @@ FfnLayer::Saved FfnLayer::AllocateSaved(Arena& arena, int64_t rows, DType comput
 void FfnLayer::Forward(Context& context, const ParamSet& params, const TensorView& z,
                        const TensorView& y, const TensorView& out, const TensorView& sums,
                        const Saved& saved) const {
-  // With scales f is kept and combined; without, the last product adds to the residual stream in fp32.
-  if (!scaled()) Cast(context, y, out);
-  ForwardBranch(context, params, z, scaled() ? saved.out : out, sums, saved);
-  if (!scaled()) return;
+  // With scales f is kept and combined; without, the last product adds it to the residual stream in fp32.
+  if (!scaled()) return ForwardBranch(context, params, z, y, out, sums, saved);
+  ForwardBranch(context, params, z, /*addend=*/{}, saved.out, sums, saved);
   ResidualForward(context, {.y = y,
                             .f = saved.out,
                             .alpha = params.value(alpha_),
@@ -67,11 +66,13 @@ void FfnLayer::Forward(Context& context, const ParamSet& params, const TensorVie
 }
 
 void FfnLayer::ForwardBranch(Context& context, const ParamSet& params, const TensorView& z,
-                             const TensorView& f, const TensorView& sums,
+                             const TensorView& addend, const TensorView& f, const TensorView& sums,
                              const Saved& saved) const {
   if (fused()) {
     fused_.Forward(context, params,
-                   {.x = tp_.ShareOfRows(z), .y = tp_.ShareOfStream(f), .accumulate = !scaled()});
+                   {.x = tp_.ShareOfRows(z),
+                    .y = tp_.ShareOfStream(f),
+                    .addend = addend ? tp_.ShareOfStream(addend) : TensorView()});
     return tp_.CompleteStream(f, "output of a fused FFN");
   }
   if (kind_ == Ffn::kGelu) {
@@ -83,8 +84,7 @@ void FfnLayer::ForwardBranch(Context& context, const ParamSet& params, const Ten
     ActivationForward(context,
                       {.kind = Activation::kRelu, .x = saved.hidden, .out = saved.activated});
   }
-  out_.Forward(context, params,
-               {.x = saved.activated, .y = f, .scratch = sums, .accumulate = !scaled()});
+  out_.Forward(context, params, {.x = saved.activated, .y = f, .addend = addend, .scratch = sums});
 }
 
 void FfnLayer::BackwardScales(Context& context, const ParamSet& params, const Saved& saved,

@@ -56,9 +56,10 @@ class FfnLayer {
   bool fused() const { return kind_ == Ffn::kFused; }
   bool scaled() const { return alpha_.valid(); }
   bool has_activation() const { return kind_ == Ffn::kGelu || kind_ == Ffn::kRelu; }
-  // f (+)= FFN(z), f32 with the stream's rows.
+  // f = FFN(z) [+ addend], f32 with the stream's rows.
   void ForwardBranch(Context& context, const ParamSet& params, const TensorView& z,
-                     const TensorView& f, const TensorView& sums, const Saved& saved) const;
+                     const TensorView& addend, const TensorView& f, const TensorView& sums,
+                     const Saved& saved) const;
   void BackwardFused(Context& context, const ParamSet& params, const TensorView& z,
                      const TensorView& df, const TensorView& dz, bool add_to_dz,
                      bool accumulate) const;

@@ -81,7 +81,7 @@ void Head::LossAndGradient(Context& context, const ParamSet& params, const Tenso
   norm_.Forward(context, params, x, saved.norm);
   tp_.GatherStream(saved.norm.out, "input of the head");
   const TensorView& dnormed = norm_.is_none() ? dx : saved.normed;
-  const TensorParallel::Part part = tp_.BeginSum(dnormed, /*add=*/false, sums);
+  const TensorParallel::Part part = tp_.BeginSum(dnormed, /*addend=*/{}, sums);
   const int64_t chunk_rows = saved.logits.rows();
   const int64_t rows = targets.size();
   for (int64_t begin = 0; begin < rows; begin += chunk_rows) {
@@ -103,7 +103,7 @@ void Head::LossAndGradient(Context& context, const ParamSet& params, const Tenso
                      .transpose_a = true,
                      .accumulate = accumulate || begin > 0});
   }
-  tp_.EndSum(context, dnormed, /*add=*/false, part, "gradient of the head's input");
+  tp_.EndSum(context, dnormed, /*addend=*/{}, part, "gradient of the head's input");
   if (!norm_.is_none()) {
     FillZero(context, dx);
     norm_.Backward(context, params, x, saved.norm, saved.normed, dx, accumulate);

@@ -35,7 +35,7 @@ void Linear::Forward(Context& context, const ParamSet& params, const ForwardArgs
                    .b = weight_.matrix(params),
                    .out = args.y,
                    .bias = bias_.valid() && args.with_bias ? params.value(bias_) : TensorView(),
-                   .accumulate = args.accumulate,
+                   .addend = args.addend,
                    .epilogue = args.activation.epilogue,
                    .aux = args.activation.aux});
 }
@@ -75,14 +75,15 @@ void ColumnLinear::Forward(Context& context, const ParamSet& params, const Tenso
 }
 
 void ColumnLinear::Backward(Context& context, const ParamSet& params, const Gradients& g) const {
-  const TensorParallel::Part part = tp_.BeginSum(g.dx, g.add_to_dx, g.scratch);
+  const TensorView addend = g.add_to_dx ? g.dx : TensorView();
+  const TensorParallel::Part part = tp_.BeginSum(g.dx, addend, g.scratch);
   linear_.Backward(context, params,
                    {.x = g.x,
                     .dy = g.dy,
                     .dx = part.out,
-                    .add_to_dx = part.accumulate,
+                    .add_to_dx = static_cast<bool>(part.addend),
                     .accumulate = g.accumulate});
-  tp_.EndSum(context, g.dx, g.add_to_dx, part, "input gradient of a column-parallel matrix");
+  tp_.EndSum(context, g.dx, addend, part, "input gradient of a column-parallel matrix");
 }
 
 // ---- RowLinear ----
@@ -92,12 +93,12 @@ RowLinear::RowLinear(ParamSet& params, const std::string& name, LinearSpec spec,
     : tp_(tp), linear_(params, name, WithCut(spec, MatrixCut::kRows), tp) {}
 
 void RowLinear::Forward(Context& context, const ParamSet& params, const ForwardArgs& args) const {
-  const TensorParallel::Part part = tp_.BeginSum(args.y, args.accumulate, args.scratch);
+  const TensorParallel::Part part = tp_.BeginSum(args.y, args.addend, args.scratch);
   // The bias is in the sum once: in the first rank's part.
   linear_.Forward(
       context, params,
-      {.x = args.x, .y = part.out, .accumulate = part.accumulate, .with_bias = tp_.rank() == 0});
-  tp_.EndSum(context, args.y, args.accumulate, part, "output of a row-parallel matrix");
+      {.x = args.x, .y = part.out, .addend = part.addend, .with_bias = tp_.rank() == 0});
+  tp_.EndSum(context, args.y, args.addend, part, "output of a row-parallel matrix");
 }
 
 void RowLinear::Backward(Context& context, const ParamSet& params, const Gradients& g) const {

@@ -38,11 +38,12 @@ class Linear {
   Linear(ParamSet& params, const std::string& name, const LinearSpec& spec,
          const TensorParallel& tp);
 
-  // y (+)= x·W + b. x [R, in] in the compute dtype, y [R, out] compute dtype or f32 (f32 when accumulate).
+  // y = x·W + b [+ addend]. x [R, in] in the compute dtype, y [R, out] compute dtype or f32; with an addend, f32 as it is, which
+  // may be y.
   struct ForwardArgs {
     TensorView x;
     TensorView y;
-    bool accumulate = false;
+    TensorView addend;
     bool with_bias = true;
     FusedActivation activation;
   };
@@ -101,12 +102,12 @@ class RowLinear {
   RowLinear() = default;
   RowLinear(ParamSet& params, const std::string& name, LinearSpec spec, const TensorParallel& tp);
 
-  // x [R, in/n]; y f32 [stream rows, out] (+)= the sum over ranks of x·W, and b. scratch as TensorParallel::BeginSum.
+  // x [R, in/n]; y f32 [stream rows, out] = the sum over ranks of x·W, and b [+ addend, like y, or y itself]. scratch as TensorParallel::BeginSum.
   struct ForwardArgs {
     TensorView x;
     TensorView y;
+    TensorView addend;
     TensorView scratch;
-    bool accumulate = false;
   };
   void Forward(Context& context, const ParamSet& params, const ForwardArgs& args) const;
 

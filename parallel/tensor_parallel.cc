@@ -4,6 +4,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/kernels/cast.h"
+#include "runtime/kernels/residual.h"
 
 namespace entrain {
 namespace {
@@ -55,20 +56,20 @@ void TensorParallel::GatherShares(const TensorView& all, std::string_view what) 
   if (size() > 1) comm_->AllGather(Flat(all), RowRanges(all, size()), what);
 }
 
-TensorParallel::Part TensorParallel::BeginSum(const TensorView& target, bool add,
+TensorParallel::Part TensorParallel::BeginSum(const TensorView& target, const TensorView& addend,
                                               const TensorView& scratch) const {
-  if (sequence_parallel_) return {scratch, false};
-  // What is there already is part of the sum once: the first rank's.
-  return {target, add && rank() == 0};
+  if (sequence_parallel_) return {scratch, {}};
+  // What every rank has is part of the sum once: the first rank's.
+  return {target, rank() == 0 ? addend : TensorView()};
 }
 
-void TensorParallel::EndSum(Context& context, const TensorView& target, bool add, const Part& part,
-                            std::string_view what) const {
+void TensorParallel::EndSum(Context& context, const TensorView& target, const TensorView& addend,
+                            const Part& part, std::string_view what) const {
   if (!sequence_parallel_) return Sum(target, what);
   comm_->ReduceScatter(Flat(part.out), RowRanges(part.out, size()), what);
   const TensorView sum = ShareOfRows(part.out);
-  if (add) {
-    Add(context, sum, target);
+  if (addend) {
+    ResidualForward(context, {.y = addend, .f = sum, .out = target});
   } else {
     Cast(context, sum, target);
   }

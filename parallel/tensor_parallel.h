@@ -66,17 +66,18 @@ class TensorParallel {
   }
 
   // ---- sums over ranks that join the stream ----
-  // Where this rank puts its part, f32 [R, C], and whether it adds there.
+  // Where this rank puts its part, f32 [R, C], and what it adds to it there, if anything.
   struct Part {
     TensorView out;
-    bool accumulate = false;
+    TensorView addend;
   };
-  // target f32 [stream rows, C] is to become, or be added to, the sum of all ranks' parts. `scratch` f32 [R, C] is needed
-  // with sequence_parallel only; it holds the part until EndSum.
-  Part BeginSum(const TensorView& target, bool add, const TensorView& scratch) const;
+  // target f32 [stream rows, C] is to become the sum of all ranks' parts and of `addend`, which is like it, or target itself, or
+  // empty. `scratch` f32 [R, C] is needed with sequence_parallel only; it holds the part until EndSum.
+  Part BeginSum(const TensorView& target, const TensorView& addend,
+                const TensorView& scratch) const;
   // The part is complete: target becomes the sum.
-  void EndSum(Context& context, const TensorView& target, bool add, const Part& part,
-              std::string_view what) const;
+  void EndSum(Context& context, const TensorView& target, const TensorView& addend,
+              const Part& part, std::string_view what) const;
 
  private:
   Communicator* comm_ = nullptr;

@@ -29,7 +29,7 @@ ParameterSpec VocabMatrixSpec(const std::string& name, int64_t vocab, int64_t wi
 void VocabEmbedding::Forward(Context& context, const ParamSet& params, const TensorView& tokens,
                              const TensorView& stream, const TensorView& sums,
                              int64_t first_position) const {
-  const TensorParallel::Part part = tp_.BeginSum(stream, /*add=*/false, sums);
+  const TensorParallel::Part part = tp_.BeginSum(stream, /*addend=*/{}, sums);
   // Positions are in the sum once: in the first rank's part.
   const bool with_positions = positions_.valid() && tp_.rank() == 0;
   EmbeddingForward(context, {.tokens = tokens,
@@ -38,7 +38,7 @@ void VocabEmbedding::Forward(Context& context, const ParamSet& params, const Ten
                              .out = part.out,
                              .first_position = first_position,
                              .first_token = vocab_.tokens.first_token});
-  tp_.EndSum(context, stream, /*add=*/false, part, "embedding");
+  tp_.EndSum(context, stream, /*addend=*/{}, part, "embedding");
 }
 
 void VocabEmbedding::Backward(Context& context, const ParamSet& params, const TensorView& tokens,

@@ -5,6 +5,7 @@
 #include "runtime/kernels/operand.h"
 
 namespace entrain {
+// accumulate has become an addend there.
 ENTRAIN_BACKENDS(void Matmul(Context& context, const MatmulArgs& args))
 // Whether cpu:: or cuda::Matmul does this epilogue too.
 ENTRAIN_BACKENDS(bool FusesEpilogue(Context& context, const MatmulArgs& args))
@@ -19,9 +20,16 @@ void CheckEpilogue(const MatmulArgs& args, int64_t m, int64_t n) {
   CheckDims("matmul aux", args.aux, {m, n});
   CheckDense("matmul aux", args.aux);
   CheckDense("matmul out", args.out);
-  CHECK(!args.accumulate) << "matmul with an epilogue does not accumulate";
+  CHECK(!args.accumulate && !args.addend) << "matmul with an epilogue does not accumulate";
   CHECK(args.epilogue != MatmulEpilogue::kGeluGradient || !args.bias)
       << "matmul: a gradient's epilogue takes no bias";
+}
+
+void CheckAddend(const MatmulArgs& args, int64_t m, int64_t n) {
+  CheckDType("matmul addend", args.addend, DType::kF32);
+  CheckDims("matmul addend", args.addend, {m, n});
+  CHECK(args.addend.raw() != args.out.raw() || args.addend.row_stride() == args.out.row_stride())
+      << "matmul addend over out, with another row stride: " << Describe(args.addend);
 }
 
 // The product, then the epilogue as an op of its own.
@@ -56,13 +64,18 @@ void Matmul(Context& context, const MatmulArgs& args) {
   CheckDims("matmul out", out, {m, n});
   CHECK(out.dtype() == DType::kF32 || a.dtype() == DType::kBf16)
       << "matmul: a bf16 out takes bf16 operands";
-  CHECK(!args.accumulate || out.dtype() == DType::kF32) << "matmul accumulates in f32 only";
+  CHECK(!args.accumulate || !args.addend) << "matmul takes accumulate or an addend, not both";
+  CHECK((!args.accumulate && !args.addend) || out.dtype() == DType::kF32)
+      << "matmul accumulates in f32 only";
   if (args.bias) CheckF32("matmul bias", args.bias, {n});
   if (args.epilogue != MatmulEpilogue::kNone) {
     CheckEpilogue(args, m, n);
     if (!Fuses(context, args)) return RunApart(context, args);
   }
-  ENTRAIN_DISPATCH(Matmul, context, args);
+  MatmulArgs product = args;
+  if (args.accumulate) product.addend = out;
+  if (product.addend) CheckAddend(product, m, n);
+  ENTRAIN_DISPATCH(Matmul, context, product);
 }
 
 }  // namespace entrain

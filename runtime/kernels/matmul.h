@@ -1,4 +1,4 @@
-// Matrix product: out = epilogue(op(a) · op(b) [+ bias] [+ out]).
+// Matrix product: out = epilogue(op(a) · op(b) [+ bias] [+ addend]).
 #ifndef ENTRAIN_RUNTIME_KERNELS_MATMUL_H_
 #define ENTRAIN_RUNTIME_KERNELS_MATMUL_H_
 
@@ -9,7 +9,7 @@
 namespace entrain {
 
 // What becomes of the product p = op(a) · op(b) [+ bias]:
-//   kNone          out = p [+ out]
+//   kNone          out = p [+ addend]
 //   kGelu          aux = p, out = gelu(p)
 //   kGeluGradient  out = p ∘ gelu'(aux); takes no bias
 // gelu is that of activation.h. Whether a bf16 p is rounded before gelu or gelu' sees it is up to the backend.
@@ -21,8 +21,9 @@ inline constexpr EnumTable<MatmulEpilogue, 3> kMatmulEpilogueNames{
 
 // a: [M, K] ([K, M] when transpose_a), b: [K, N] ([N, K] when transpose_b), both f32 or both bf16, any row stride.
 // out: [M, N], f32 or bf16 (bf16 only for bf16 operands), any row stride; must not overlap a or b.
-// bias: f32 [N] or empty, added to every row. accumulate: adds to what `out` (f32) holds; else `out` is overwritten.
-// aux: with an epilogue, [M, N] of out's dtype; both are then dense and overlap nothing, and accumulate is not allowed.
+// bias: f32 [N] or empty, added to every row. addend: f32 [M, N] or empty, any row stride, for an f32 out; it is `out` itself or
+// does not overlap it. accumulate: short for addend = out. Without them `out` is overwritten.
+// aux: with an epilogue, [M, N] of out's dtype; both are then dense and overlap nothing, and nothing is added.
 // Sums run in fp32 inside oneDNN or cuBLASLt. Their order is fixed for one number of threads, or one kind of GPU and one
 // choice of algorithms (matmul_tuning.h). On CUDA a bias meets a bf16 out rounded to bf16.
 struct MatmulArgs {
@@ -30,6 +31,7 @@ struct MatmulArgs {
   TensorView b;
   TensorView out;
   TensorView bias;
+  TensorView addend;
   bool transpose_a = false;
   bool transpose_b = false;
   bool accumulate = false;

@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "runtime/device/buffer.h"
+#include "runtime/kernels/cast.h"
 #include "runtime/kernels/matmul.h"
 
 namespace entrain::cpu {
@@ -38,7 +39,7 @@ ProductKey KeyOf(const MatmulArgs& args) {
           .transpose_a = args.transpose_a,
           .transpose_b = args.transpose_b,
           .bias = static_cast<bool>(args.bias),
-          .accumulate = args.accumulate};
+          .accumulate = static_cast<bool>(args.addend)};
 }
 
 memory::data_type TypeOf(DType dtype) {
@@ -124,7 +125,7 @@ MatmulArgs Piece(const MatmulArgs& args, int64_t begin, int64_t end) {
   piece.b = args.transpose_b ? columns(args.b) : args.b.Rows(begin, end - begin);
   if (begin > 0) {
     piece.bias = TensorView();
-    piece.accumulate = true;
+    piece.addend = args.out;
   }
   return piece;
 }
@@ -145,6 +146,13 @@ bool FusesEpilogue(Context& /*context*/, const MatmulArgs& /*args*/) { return fa
 
 void Matmul(Context& context, const MatmulArgs& args) {
   if (args.out.size() == 0) return;
+  if (args.addend && args.addend.raw() != args.out.raw()) {
+    // oneDNN adds to what is there.
+    Cast(context, args.addend, args.out);
+    MatmulArgs in_place = args;
+    in_place.addend = args.out;
+    return cpu::Matmul(context, in_place);
+  }
 #ifdef ENTRAIN_TSAN
   omp_set_num_threads(1);  // libgomp's barriers are invisible to ThreadSanitizer
 #else

@@ -52,6 +52,7 @@ void Matmul(Context& context, const MatmulArgs& args) {
                                {.a = args.a.raw(),
                                 .b = args.b.raw(),
                                 .out = args.out.raw(),
+                                .addend = args.addend.raw(),
                                 .bias = BiasFor(context, args),
                                 .aux = args.aux.raw()});
 }

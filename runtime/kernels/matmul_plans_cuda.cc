@@ -113,21 +113,24 @@ void SetPreferences(Preference& preference, const MatmulProblem& problem, int64_
 }  // namespace
 
 MatmulProblem ProblemOf(const MatmulArgs& args) {
+  const bool in_place = args.accumulate || args.addend.raw() == args.out.raw();
+  const TensorView addend = in_place ? TensorView() : args.addend;
   return {.m = args.out.dim(0),
           .n = args.out.dim(1),
           .k = args.a.dim(args.transpose_a ? 0 : 1),
           .a_stride = args.a.row_stride(),
           .b_stride = args.b.row_stride(),
           .out_stride = args.out.row_stride(),
+          .addend_stride = addend ? addend.row_stride() : 0,
           .dtype = args.a.dtype(),
           .out_dtype = args.out.dtype(),
           .transpose_a = args.transpose_a,
           .transpose_b = args.transpose_b,
           .bias = static_cast<bool>(args.bias),
-          .accumulate = args.accumulate,
+          .accumulate = in_place,
           .epilogue = args.epilogue,
-          .alignment = std::min(
-              {AlignmentOf(args.a.raw()), AlignmentOf(args.b.raw()), AlignmentOf(args.out.raw())})};
+          .alignment = std::min({AlignmentOf(args.a.raw()), AlignmentOf(args.b.raw()),
+                                 AlignmentOf(args.out.raw()), AlignmentOf(addend.raw())})};
 }
 
 std::string Describe(const MatmulProblem& problem) {
@@ -135,7 +138,7 @@ std::string Describe(const MatmulProblem& problem) {
       problem.m, "x", problem.n, "x", problem.k, " ", std::string(kDTypeNames.Name(problem.dtype)),
       " -> ", std::string(kDTypeNames.Name(problem.out_dtype)), problem.transpose_a ? " T" : " N",
       problem.transpose_b ? "T" : "N", problem.bias ? " bias" : "",
-      problem.accumulate ? " accumulate" : "");
+      problem.accumulate ? " accumulate" : "", problem.addend_stride > 0 ? " addend" : "");
   if (problem.epilogue != MatmulEpilogue::kNone) {
     absl::StrAppend(&text, " ", std::string(kMatmulEpilogueNames.Name(problem.epilogue)));
   }
@@ -190,6 +193,9 @@ MatmulPlan MatmulPlans::Make(const MatmulProblem& problem) const {
   plan.a = layout(problem.transpose_a, problem.m, problem.k, problem.a_stride);
   plan.b = layout(problem.transpose_b, problem.k, problem.n, problem.b_stride);
   plan.out = LayoutOf(problem.out_dtype, problem.m, problem.n, problem.out_stride, problem);
+  if (problem.addend_stride > 0) {
+    plan.addend = LayoutOf(problem.out_dtype, problem.m, problem.n, problem.addend_stride, problem);
+  }
   plan.algorithms = AskForAlgorithms(problem, plan);
   return plan;
 }
@@ -204,7 +210,7 @@ std::vector<MatmulAlgorithm> MatmulPlans::AskForAlgorithms(const MatmulProblem& 
   std::array<cublasLtMatmulHeuristicResult_t, kCandidates> results;
   int count = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-      handle_, plan.product.get(), plan.b.get(), plan.a.get(), plan.out.get(), plan.out.get(),
+      handle_, plan.product.get(), plan.b.get(), plan.a.get(), plan.c(), plan.out.get(),
       preference.get(), kCandidates, results.data(), &count);
   if (status == CUBLAS_STATUS_NOT_SUPPORTED) return {};
   CheckCublas(status, "cublasLtMatmulAlgoGetHeuristic", problem);
@@ -229,8 +235,8 @@ void MatmulPlans::Run(Context& context, const MatmulProblem& problem,
   MatmulPlan& plan = Find(problem);
   CHECK(!plan.algorithms.empty()) << "cuBLASLt has no algorithm for matmul " << Describe(problem)
                                   << ", alignment " << problem.alignment << ", row strides "
-                                  << problem.a_stride << ", " << problem.b_stride << " and "
-                                  << problem.out_stride;
+                                  << problem.a_stride << ", " << problem.b_stride << ", "
+                                  << problem.out_stride << " and " << problem.addend_stride;
   cublasStatus_t status = Try(context, problem, plan, plan.algorithms.front(), operands);
   // Forms that the heuristics did not name have only been checked, which does not see everything. Nothing was issued then.
   while ((status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) &&
@@ -246,10 +252,12 @@ cublasStatus_t MatmulPlans::Try(Context& context, const MatmulProblem& problem,
                                 const MatmulOperands& operands) {
   SetAddresses(plan, problem, operands);
   const float alpha = 1.0F;
-  const float beta = problem.accumulate ? 1.0F : 0.0F;
+  const bool apart = problem.addend_stride > 0;
+  const float beta = problem.accumulate || apart ? 1.0F : 0.0F;
   return cublasLtMatmul(handle_, plan.product.get(), &alpha, operands.b, plan.b.get(), operands.a,
-                        plan.a.get(), &beta, operands.out, plan.out.get(), operands.out,
-                        plan.out.get(), &algorithm.algo, Workspace(algorithm.workspace_bytes),
+                        plan.a.get(), &beta, apart ? operands.addend : operands.out, plan.c(),
+                        operands.out, plan.out.get(), &algorithm.algo,
+                        Workspace(algorithm.workspace_bytes),
                         static_cast<size_t>(algorithm.workspace_bytes), context.cuda().stream);
 }
 
@@ -262,8 +270,8 @@ bool MatmulPlans::Choose(const MatmulProblem& problem, const cublasLtMatmulAlgo_
   }
   cublasLtMatmulHeuristicResult_t result;
   const cublasStatus_t status =
-      cublasLtMatmulAlgoCheck(handle_, plan.product.get(), plan.b.get(), plan.a.get(),
-                              plan.out.get(), plan.out.get(), algo, &result);
+      cublasLtMatmulAlgoCheck(handle_, plan.product.get(), plan.b.get(), plan.a.get(), plan.c(),
+                              plan.out.get(), algo, &result);
   if (status != CUBLAS_STATUS_SUCCESS ||
       static_cast<int64_t>(result.workspaceSize) > most_workspace_bytes_)
     return false;

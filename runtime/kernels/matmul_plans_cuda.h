@@ -21,10 +21,11 @@ namespace entrain::cuda {
 struct MatmulProblem {
   int64_t m, n, k;
   int64_t a_stride, b_stride, out_stride;
+  int64_t addend_stride;  // of one that is not out itself; 0: there is none such
   DType dtype, out_dtype;
   bool transpose_a, transpose_b, bias, accumulate;
   MatmulEpilogue epilogue;
-  // The largest power of two, up to 16, of which the addresses of a, b and out are multiples: more helps no kernel, and would
+  // The largest power of two, up to 16, of which the addresses of a, b, out and an addend are multiples: more helps no kernel, and would
   // let the place of a tensor in memory choose an algorithm.
   int alignment;
 
@@ -39,6 +40,7 @@ struct MatmulOperands {
   const void* a = nullptr;
   const void* b = nullptr;
   void* out = nullptr;
+  const void* addend = nullptr;  // where the problem has a stride of one
   const void* bias = nullptr;
   void* aux = nullptr;
 };
@@ -61,6 +63,11 @@ struct MatmulPlan {
 
   std::unique_ptr<cublasLtMatmulDescOpaque_t, Free> product;
   Layout a, b, out;
+  Layout addend;  // none: out
+
+  // cuBLASLt's C, which has a layout even where nothing is added.
+  cublasLtMatrixLayoutOpaque_t* c() const { return addend ? addend.get() : out.get(); }
+
   // The one in use, then others that may be faster. None: cuBLASLt has no kernel for this, or it was found slower than the
   // product and its epilogue apart.
   std::vector<MatmulAlgorithm> algorithms;

@@ -17,16 +17,16 @@
 #include "runtime/kernels/matmul_tuning.h"
 
 // A table's text:
-//   entrain matmul table 1
+//   entrain matmul table 2
 //   NVIDIA H200, 132 multiprocessors, cuBLASLt 130000
-//   <m> <n> <k> <row strides of a, b, out> <dtype> <dtype of out> <transpose a> <transpose b> <bias> <accumulate> <alignment>
+//   <m> <n> <k> <row strides of a, b, out, addend> <dtype> <dtype of out> <transpose a> <transpose b> <bias> <accumulate> <alignment>
 //     <epilogue> <algorithm in hexadecimal, or "apart">                                                  (one line a product)
 namespace entrain::cuda {
 namespace {
 
-constexpr std::string_view kFormat = "entrain matmul table 1";
+constexpr std::string_view kFormat = "entrain matmul table 2";
 constexpr std::string_view kApart = "apart";
-constexpr size_t kNumbers = 11;  // of a line, beside names and algorithm
+constexpr size_t kNumbers = 12;  // of a line, beside names and algorithm
 
 struct Entry {
   MatmulProblem problem;
@@ -49,7 +49,8 @@ std::string Hexadecimal(const cublasLtMatmulAlgo_t& algo) {
 
 std::string LineOf(const MatmulProblem& p, const MatmulPlan& plan) {
   return absl::StrCat(
-      absl::StrCat(p.m, " ", p.n, " ", p.k, " ", p.a_stride, " ", p.b_stride, " ", p.out_stride),
+      absl::StrCat(p.m, " ", p.n, " ", p.k, " ", p.a_stride, " ", p.b_stride, " ", p.out_stride,
+                   " ", p.addend_stride),
       absl::StrCat(" ", Text(kDTypeNames.Name(p.dtype)), " ", Text(kDTypeNames.Name(p.out_dtype))),
       absl::StrCat(" ", int{p.transpose_a}, " ", int{p.transpose_b}, " ", int{p.bias}, " ",
                    int{p.accumulate}, " ", p.alignment),
@@ -58,14 +59,14 @@ std::string LineOf(const MatmulProblem& p, const MatmulPlan& plan) {
 }
 
 std::optional<Entry> ParseNames(const std::vector<std::string>& words, Entry entry) {
-  const auto dtype = kDTypeNames.Find(words[6]);
-  const auto out_dtype = kDTypeNames.Find(words[7]);
-  const auto epilogue = kMatmulEpilogueNames.Find(words[13]);
+  const auto dtype = kDTypeNames.Find(words[7]);
+  const auto out_dtype = kDTypeNames.Find(words[8]);
+  const auto epilogue = kMatmulEpilogueNames.Find(words[14]);
   if (!dtype || !out_dtype || !epilogue) return std::nullopt;
   entry.problem.dtype = *dtype;
   entry.problem.out_dtype = *out_dtype;
   entry.problem.epilogue = *epilogue;
-  const std::string& algorithm = words[14];
+  const std::string& algorithm = words[15];
   if (algorithm == kApart) {
     if (*epilogue == MatmulEpilogue::kNone) return std::nullopt;
     return entry;
@@ -83,12 +84,12 @@ std::optional<Entry> Parse(const std::string& line) {
   std::array<int64_t, kNumbers> numbers;
   size_t count = 0;
   for (size_t i = 0; i < words.size() - 2; ++i) {
-    if (i == 6 || i == 7) continue;
+    if (i == 7 || i == 8) continue;
     if (!absl::SimpleAtoi(words[i], &numbers[count++])) return std::nullopt;
   }
   const auto& n = numbers;
-  const int64_t alignment = n[10];
-  if (*std::min_element(n.begin(), n.begin() + 6) <= 0) return std::nullopt;
+  const int64_t alignment = n[11];
+  if (*std::min_element(n.begin(), n.begin() + 6) <= 0 || n[6] < 0) return std::nullopt;
   if (alignment != 2 && alignment != 4 && alignment != 8 && alignment != 16) return std::nullopt;
   return ParseNames(words, {.problem = {.m = n[0],
                                         .n = n[1],
@@ -96,10 +97,11 @@ std::optional<Entry> Parse(const std::string& line) {
                                         .a_stride = n[3],
                                         .b_stride = n[4],
                                         .out_stride = n[5],
-                                        .transpose_a = n[6] != 0,
-                                        .transpose_b = n[7] != 0,
-                                        .bias = n[8] != 0,
-                                        .accumulate = n[9] != 0,
+                                        .addend_stride = n[6],
+                                        .transpose_a = n[7] != 0,
+                                        .transpose_b = n[8] != 0,
+                                        .bias = n[9] != 0,
+                                        .accumulate = n[10] != 0,
                                         .alignment = static_cast<int>(alignment)}});
 }
 

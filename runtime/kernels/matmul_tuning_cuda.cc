@@ -40,6 +40,7 @@ class RotatingOperands {
     };
     const int64_t at_a = place(a * size), at_b = place(b * size), end_of_inputs = set_bytes;
     const int64_t at_out = place(problem.m * problem.out_stride * out_size);
+    const int64_t at_addend = place(problem.m * problem.addend_stride * out_size);
     const int64_t at_bias = place(problem.n * out_size);
     const bool has_aux = problem.epilogue != MatmulEpilogue::kNone;
     const int64_t at_aux = place(has_aux ? problem.m * problem.n * out_size : 0);
@@ -55,6 +56,7 @@ class RotatingOperands {
       sets_.push_back({.a = set + at_a,
                        .b = set + at_b,
                        .out = set + at_out,
+                       .addend = set + at_addend,
                        .bias = set + at_bias,
                        .aux = set + at_aux});
     }

@@ -24,16 +24,17 @@ struct MatmulCase {
   bool transpose_b = false;
   bool bias = false;
   bool accumulate = false;
+  bool addend = false;
   MatmulEpilogue epilogue = MatmulEpilogue::kNone;
-  int64_t padding = 0;  // elements between rows of a, b and out
+  int64_t padding = 0;  // elements between rows of a, b and out; half as many between an addend's
 };
 
 inline std::ostream& operator<<(std::ostream& stream, const MatmulCase& c) {
   return stream << c.m << "x" << c.n << "x" << c.k << " " << kDTypeNames.Name(c.dtype) << " to "
                 << kDTypeNames.Name(c.out_dtype) << (c.transpose_a ? " T" : " N")
                 << (c.transpose_b ? "T" : "N") << (c.bias ? " bias" : "")
-                << (c.accumulate ? " accumulate " : " ") << kMatmulEpilogueNames.Name(c.epilogue)
-                << " padding " << c.padding;
+                << (c.accumulate ? " accumulate" : "") << (c.addend ? " addend " : " ")
+                << kMatmulEpilogueNames.Name(c.epilogue) << " padding " << c.padding;
 }
 
 inline std::vector<float> NormalVector(int64_t size, uint64_t stream) {
@@ -65,7 +66,7 @@ struct TensorTwin {
 };
 
 struct MatmulOperandTwins {
-  TensorTwin a, b, out, bias, aux;
+  TensorTwin a, b, out, bias, aux, addend;
 
   // What a product overwrites is NaN.
   explicit MatmulOperandTwins(const MatmulCase& c)
@@ -73,25 +74,30 @@ struct MatmulOperandTwins {
         b(c.dtype, c.transpose_b ? c.n : c.k, c.transpose_b ? c.k : c.n, 2, c.padding),
         out(c.out_dtype, c.m, c.n, 3, c.padding),
         bias(DType::kF32, 1, c.n, 4),
-        aux(c.out_dtype, c.m, c.n, 5) {
+        aux(c.out_dtype, c.m, c.n, 5),
+        addend(DType::kF32, c.m, c.n, 6, c.padding / 2) {
     if (!c.accumulate) out.Fill(NAN);
     if (c.epilogue == MatmulEpilogue::kGelu) aux.Fill(NAN);
   }
 
   MatmulArgs GpuArgs(const MatmulCase& c) const {
-    return Args(c, a.gpu.view(), b.gpu.view(), out.gpu.view(), bias.gpu.view(), aux.gpu.view());
+    return Args(c, a.gpu.view(), b.gpu.view(), out.gpu.view(), bias.gpu.view(), aux.gpu.view(),
+                addend.gpu.view());
   }
   MatmulArgs CpuArgs(const MatmulCase& c) {
-    return Args(c, a.cpu.view(), b.cpu.view(), out.cpu.view(), bias.cpu.view(), aux.cpu.view());
+    return Args(c, a.cpu.view(), b.cpu.view(), out.cpu.view(), bias.cpu.view(), aux.cpu.view(),
+                addend.cpu.view());
   }
 
  private:
   static MatmulArgs Args(const MatmulCase& c, const TensorView& a, const TensorView& b,
-                         const TensorView& out, const TensorView& bias, const TensorView& aux) {
+                         const TensorView& out, const TensorView& bias, const TensorView& aux,
+                         const TensorView& addend) {
     return {.a = a,
             .b = b,
             .out = out,
             .bias = c.bias ? bias.Reshape({c.n}) : TensorView(),
+            .addend = c.addend ? addend : TensorView(),
             .transpose_a = c.transpose_a,
             .transpose_b = c.transpose_b,
             .accumulate = c.accumulate,

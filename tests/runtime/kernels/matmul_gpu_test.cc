@@ -71,9 +71,52 @@ TEST(MatmulGpuTest, RandomShapes) {
     c.transpose_b = below(2) == 0;
     c.bias = below(2) == 0;
     c.accumulate = c.out_dtype == DType::kF32 && below(2) == 0;
+    c.addend = c.out_dtype == DType::kF32 && !c.accumulate && below(2) == 0;
     c.padding = 8 * below(3);
     ExpectLikeCpu(c);
   }
+}
+
+TEST(MatmulGpuTest, Addends) {
+  ENTRAIN_REQUIRE_GPU();
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    for (const int64_t padding : {0, 16}) {
+      for (const bool bias : kBoth) {
+        ExpectLikeCpu({.m = 40,
+                       .n = 56,
+                       .k = 32,
+                       .dtype = dtype,
+                       .transpose_b = bias,
+                       .bias = bias,
+                       .addend = true,
+                       .padding = padding});
+      }
+    }
+    ExpectLikeCpu(
+        {.m = 24, .n = 32, .k = 4096, .dtype = dtype, .transpose_a = true, .addend = true});
+    ExpectLikeCpu({.m = 1, .n = 8, .k = 8, .dtype = dtype, .addend = true});
+  }
+}
+
+// An addend is read and not written, and out itself is one.
+TEST(MatmulGpuTest, AddendStaysOrIsOut) {
+  ENTRAIN_REQUIRE_GPU();
+  const MatmulCase c = {.m = 24, .n = 40, .k = 64, .bias = true, .addend = true, .padding = 4};
+  MatmulOperandTwins apart(c), over(c), accumulated(c);
+  const std::vector<uint8_t> before = apart.addend.gpu.Bytes();
+  Matmul(Gpu(), apart.GpuArgs(c));
+  EXPECT_EQ(apart.addend.gpu.Bytes(), before);
+  over.out.gpu.Set(apart.addend.gpu.Get());
+  MatmulArgs args = over.GpuArgs(c);
+  args.addend = args.out;
+  Matmul(Gpu(), args);
+  accumulated.out.gpu.Set(apart.addend.gpu.Get());
+  args = accumulated.GpuArgs(c);
+  args.addend = TensorView();
+  args.accumulate = true;
+  Matmul(Gpu(), args);
+  EXPECT_EQ(over.out.gpu.Bytes(), accumulated.out.gpu.Bytes());
+  EXPECT_EQ(apart.out.gpu.Bytes(), over.out.gpu.Bytes());
 }
 
 TEST(MatmulGpuTest, LongSums) {
@@ -148,6 +191,10 @@ TEST(MatmulGpuTest, SameBitsEveryTime) {
       const std::vector<uint8_t> first = OutBits(Gpu(), c);
       for (int i = 0; i < 3; ++i) EXPECT_EQ(OutBits(Gpu(), c), first) << c;
       EXPECT_EQ(OutBits(*OtherContext(), c), first) << c;
+      if (out != DType::kF32) continue;
+      MatmulCase sum = c;
+      sum.addend = true;
+      EXPECT_EQ(OutBits(Gpu(), sum), OutBits(*OtherContext(), sum)) << sum;
     }
   }
 }

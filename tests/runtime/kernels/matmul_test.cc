@@ -19,6 +19,7 @@ struct Case {
   bool transpose_b = false;
   bool bias = false;
   bool accumulate = false;
+  bool addend = false;
   int64_t padding = 0;  // elements between rows of each operand
 };
 
@@ -26,7 +27,8 @@ std::ostream& operator<<(std::ostream& stream, const Case& c) {
   return stream << c.m << "x" << c.n << "x" << c.k << " " << kDTypeNames.Name(c.dtype) << " to "
                 << kDTypeNames.Name(c.out_dtype) << (c.transpose_a ? " T" : " N")
                 << (c.transpose_b ? "T" : "N") << (c.bias ? " bias" : "")
-                << (c.accumulate ? " accumulate" : "") << " padding " << c.padding;
+                << (c.accumulate ? " accumulate" : "") << (c.addend ? " addend" : "") << " padding "
+                << c.padding;
 }
 
 TestTensor Matrix(DType dtype, int64_t rows, int64_t columns, uint64_t stream, int64_t padding) {
@@ -34,19 +36,21 @@ TestTensor Matrix(DType dtype, int64_t rows, int64_t columns, uint64_t stream, i
 }
 
 struct Operands {
-  TestTensor a, b, out, bias;
+  TestTensor a, b, out, bias, addend;
 
   explicit Operands(const Case& c)
       : a(Matrix(c.dtype, c.transpose_a ? c.k : c.m, c.transpose_a ? c.m : c.k, 1, c.padding)),
         b(Matrix(c.dtype, c.transpose_b ? c.n : c.k, c.transpose_b ? c.k : c.n, 2, c.padding)),
         out(Matrix(c.out_dtype, c.m, c.n, 3, c.padding)),
-        bias(TestTensor::Normal(DType::kF32, {c.n}, 4)) {}
+        bias(TestTensor::Normal(DType::kF32, {c.n}, 4)),
+        addend(Matrix(DType::kF32, c.m, c.n, 5, c.padding / 2)) {}
 
   MatmulArgs Args(const Case& c) {
     return {.a = a.view(),
             .b = b.view(),
             .out = out.view(),
             .bias = c.bias ? bias.view() : TensorView(),
+            .addend = c.addend ? addend.view() : TensorView(),
             .transpose_a = c.transpose_a,
             .transpose_b = c.transpose_b,
             .accumulate = c.accumulate};
@@ -56,7 +60,8 @@ struct Operands {
     Doubles result;
     for (int64_t i = 0; i < c.m; ++i) {
       for (int64_t j = 0; j < c.n; ++j) {
-        double sum = (c.bias ? bias.At(j) : 0.0) + (c.accumulate ? out.At(i * c.n + j) : 0.0);
+        double sum = (c.bias ? bias.At(j) : 0.0) + (c.accumulate ? out.At(i * c.n + j) : 0.0) +
+                     (c.addend ? addend.At(i * c.n + j) : 0.0);
         for (int64_t k = 0; k < c.k; ++k) {
           sum += a.At(c.transpose_a ? k * c.m + i : i * c.k + k) *
                  b.At(c.transpose_b ? j * c.k + k : k * c.n + j);
@@ -112,6 +117,45 @@ TEST(MatmulTest, EveryLayoutBf16) {
                        .accumulate = out == DType::kF32});
       }
     }
+  }
+}
+
+TEST(MatmulTest, Addends) {
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    for (const int64_t padding : {0, 6}) {
+      ExpectCorrect({.m = 37,
+                     .n = 53,
+                     .k = 29,
+                     .dtype = dtype,
+                     .bias = padding > 0,
+                     .addend = true,
+                     .padding = padding});
+    }
+  }
+  ExpectCorrect({.m = 3, .n = 5, .k = 20011, .bias = true, .addend = true});
+}
+
+// The bits of an addend are those of a copy of it that is added to.
+TEST(MatmulTest, AnAddendIsWhatIsAccumulatedOn) {
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    const Case c = {.m = 37, .n = 53, .k = 29, .dtype = dtype, .bias = true, .addend = true};
+    Operands apart(c), over(c), accumulated(c);
+    apart.out.Fill(NAN);
+    const std::vector<std::byte> before = apart.addend.bytes();
+    Matmul(*CpuContext(2), apart.Args(c));
+    EXPECT_EQ(apart.addend.bytes(), before);
+    for (Operands* copy : {&over, &accumulated}) {
+      for (int64_t i = 0; i < c.m * c.n; ++i) copy->out.Set(i, apart.addend.At(i));
+    }
+    MatmulArgs args = over.Args(c);
+    args.addend = args.out;
+    Matmul(*CpuContext(2), args);
+    EXPECT_EQ(over.out.bytes(), apart.out.bytes());
+    args = accumulated.Args(c);
+    args.addend = TensorView();
+    args.accumulate = true;
+    Matmul(*CpuContext(2), args);
+    EXPECT_EQ(accumulated.out.bytes(), apart.out.bytes());
   }
 }
 
@@ -282,6 +326,20 @@ TEST(MatmulDeathTest, NamesTheOperand) {
   TestTensor right = TestTensor::F32({4, 6});
   EXPECT_DEATH(Matmul(*context, {.a = a.view(), .b = right.view(), .out = half.view()}),
                "a bf16 out takes bf16 operands");
+  TestTensor left(DType::kBf16, {3, 4}), right_half(DType::kBf16, {4, 6});
+  EXPECT_DEATH(
+      Matmul(*context,
+             {.a = left.view(), .b = right_half.view(), .out = half.view(), .addend = out.view()}),
+      "accumulates in f32 only");
+  EXPECT_DEATH(Matmul(*context, {.a = a.view(),
+                                 .b = right.view(),
+                                 .out = out.view(),
+                                 .addend = out.view(),
+                                 .accumulate = true}),
+               "not both");
+  EXPECT_DEATH(
+      Matmul(*context, {.a = a.view(), .b = right.view(), .out = out.view(), .addend = a.view()}),
+      "matmul addend, dim 1");
   TestTensor bias = TestTensor::F32({5});
   EXPECT_DEATH(
       Matmul(*context, {.a = a.view(), .b = right.view(), .out = out.view(), .bias = bias.view()}),

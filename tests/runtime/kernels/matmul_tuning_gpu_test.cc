@@ -34,6 +34,16 @@ TEST(MatmulPlansTest, OnePlanAProblem) {
   other.epilogue = MatmulEpilogue::kGelu;
   OutBits(*context, other);
   EXPECT_EQ(plans.size(), 4);
+  // What is added, and where it lies, is part of the problem.
+  MatmulCase sum = c;
+  sum.out_dtype = DType::kF32;
+  OutBits(*context, sum);
+  sum.addend = true;
+  OutBits(*context, sum);
+  sum.addend = false;
+  sum.accumulate = true;
+  OutBits(*context, sum);
+  EXPECT_EQ(plans.size(), 7);
 }
 
 // A case with many algorithms to choose from, whose last bits differ.
@@ -64,6 +74,19 @@ TEST(MatmulTableTest, BringsChoicesToAnotherContext) {
   EXPECT_EQ(UseMatmulTable(*second, table).value(), 1);
   EXPECT_EQ(OutBits(*second, kChoice), chosen);
   EXPECT_EQ(MatmulTable(*second), table);
+}
+
+TEST(MatmulTableTest, KnowsAddends) {
+  ENTRAIN_REQUIRE_GPU();
+  MatmulCase c = kChoice;
+  c.addend = true;
+  const auto first = OtherContext(), second = OtherContext();
+  OutBits(*first, kChoice);
+  ChooseLast(*first, c);
+  const std::vector<uint8_t> chosen = OutBits(*first, c);
+  EXPECT_EQ(UseMatmulTable(*second, MatmulTable(*first)).value(), 2);
+  EXPECT_EQ(OutBits(*second, c), chosen);
+  EXPECT_EQ(OutBits(*second, kChoice), OutBits(*first, kChoice));
 }
 
 TEST(MatmulTableTest, EpiloguesMayRunApart) {
@@ -97,7 +120,7 @@ TEST(MatmulTableTest, RefusesWhatIsNotForHere) {
     return UseMatmulTable(*other, text).status().code();
   };
   EXPECT_EQ(code(""), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(code(Replaced(table, "table 1", "table 2")), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(code(Replaced(table, "table 2", "table 1")), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(code(Replaced(table, " multi", "0 multi")), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(code(Replaced(table, "24 32", "24 -2")), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(code(Replaced(table, "f32", "f31")), absl::StatusCode::kInvalidArgument);
@@ -133,12 +156,15 @@ TEST(MatmulTuningTest, MeasuresWhatHasRun) {
                             .out_dtype = DType::kBf16,
                             .bias = true,
                             .epilogue = MatmulEpilogue::kGelu};
+  MatmulCase sum = kChoice;
+  sum.addend = true;
   OutBits(*context, kChoice);
+  OutBits(*context, sum);
   OutBits(*context, fused);
   const std::vector<TunedMatmul> outcomes =
       TuneMatmuls(*context, {.rounds = 3, .round_ms = OnEmulatedGpu() ? 0.0 : 0.2});
   // The fused product's without its epilogue too.
-  ASSERT_EQ(outcomes.size(), 3);
+  ASSERT_EQ(outcomes.size(), 4);
   for (const TunedMatmul& outcome : outcomes) {
     EXPECT_GE(outcome.algorithms, 1) << outcome.product;
     EXPECT_LT(outcome.choice, outcome.algorithms) << outcome.product;
@@ -146,7 +172,7 @@ TEST(MatmulTuningTest, MeasuresWhatHasRun) {
   }
   EXPECT_EQ(outcomes.back().product, "16x24x32 bf16 -> bf16 NN bias gelu");
   // Whatever was chosen is a product all the same, and goes to another context.
-  for (const MatmulCase& c : {kChoice, fused}) {
+  for (const MatmulCase& c : {kChoice, sum, fused}) {
     MatmulOperandTwins operands(c);
     Matmul(*context, operands.GpuArgs(c));
     Synchronize(*context);
@@ -154,7 +180,7 @@ TEST(MatmulTuningTest, MeasuresWhatHasRun) {
     EXPECT_LT(operands.out.Error(), ToleranceOf(c)) << c;
   }
   const auto other = OtherContext();
-  EXPECT_EQ(UseMatmulTable(*other, MatmulTable(*context)).value(), 3);
+  EXPECT_EQ(UseMatmulTable(*other, MatmulTable(*context)).value(), 4);
   EXPECT_EQ(OutBits(*other, kChoice), OutBits(*context, kChoice));
 }
 

@@ -66,6 +66,7 @@ bool OnDevice(const MatmulJob& job, uint64_t workspace_bytes) {
   bool all = IsDeviceMemory(job.a, bytes(job.layout_a.bytes())) &&
              IsDeviceMemory(job.b, bytes(job.layout_b.bytes())) &&
              IsDeviceMemory(job.d, bytes(d.bytes()));
+  if (job.beta != 0.0F) all = all && IsDeviceMemory(job.c, bytes(job.layout_c.bytes()));
   if (p.has_bias()) all = all && IsDeviceMemory(p.bias, bytes(d.rows * d.element_bytes()));
   if (p.has_aux()) {
     const MatrixLayout aux = {d.type, d.rows, d.columns, p.aux_stride};
@@ -309,6 +310,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
                 .product = Of(product),
                 .layout_a = Of(layout_a),
                 .layout_b = Of(layout_b),
+                .layout_c = Of(layout_c),
                 .layout_d = Of(layout_d),
                 .a = a,
                 .b = b,
@@ -318,9 +320,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
                 .alpha = *static_cast<const float*>(alpha),
                 .beta = *static_cast<const float*>(beta)};
   if (!AddressesFit(job)) return CUBLAS_STATUS_INVALID_VALUE;
+  // In place C and D are one matrix.
+  if (c == d && job.layout_c.stride != job.layout_d.stride) return CUBLAS_STATUS_INVALID_VALUE;
   if (!OnDevice(job, result.workspaceSize)) return CUBLAS_STATUS_EXECUTION_FAILED;
-  // C shares D's place and stride, as everywhere here.
-  if (Of(layout_c).stride != job.layout_d.stride) return CUBLAS_STATUS_NOT_SUPPORTED;
   return Enqueue(stream, [job] { Execute(job); }) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
                                                                  : CUBLAS_STATUS_EXECUTION_FAILED;
 }

@@ -198,6 +198,32 @@ TEST_F(CublasLtTest, HoldsToTheAlignmentThatWasPromised) {
   EXPECT_EQ(multiply(algorithms_.front().algo), CUBLAS_STATUS_EXECUTION_FAILED);
 }
 
+// C apart from D, with a stride of its own; one matrix under two strides is refused.
+TEST_F(CublasLtTest, AddsAnotherMatrix) {
+  constexpr int64_t kStride = kM + 4;
+  const GpuTensor c(DType::kF32, {kN, kStride}, Normal(kN * kStride, 3));
+  cublasLtMatrixLayout_t layout_c = nullptr;
+  cublasLtMatrixLayoutCreate(&layout_c, CUDA_R_32F, kM, kN, kStride);
+  ASSERT_EQ(Ask(), CUBLAS_STATUS_SUCCESS);
+  const std::vector<float> product = Product(algorithms_.back()), addend = c.Get();
+  const float alpha = 1.0F, beta = 1.0F;
+  const auto multiply = [&](const void* from) {
+    return cublasLtMatmul(handle_, product_, &alpha, a_.view().raw(), layout_a_, b_.view().raw(),
+                          layout_b_, &beta, from, layout_c, d_.view().raw(), layout_d_,
+                          &algorithms_.back().algo, nullptr, 0, Gpu().cuda().stream);
+  };
+  ASSERT_EQ(multiply(c.view().raw()), CUBLAS_STATUS_SUCCESS);
+  const std::vector<float> sum = d_.Get();
+  for (int64_t j = 0; j < kN; ++j) {
+    for (int64_t i = 0; i < kM; ++i) {
+      const auto at = static_cast<size_t>(j * kM + i);
+      EXPECT_EQ(sum[at], product[at] + addend[static_cast<size_t>(j * kStride + i)]);
+    }
+  }
+  EXPECT_EQ(multiply(d_.view().raw()), CUBLAS_STATUS_INVALID_VALUE);
+  cublasLtMatrixLayoutDestroy(layout_c);
+}
+
 TEST_F(CublasLtTest, RefusesOperandsThatDoNotGoTogether) {
   cublasLtMatrixLayoutDestroy(layout_d_);
   cublasLtMatrixLayoutCreate(&layout_d_, CUDA_R_16BF, kM, kN, kM);

@@ -156,12 +156,12 @@ void Execute(const MatmulJob& job) {
   omp_set_num_threads(1);
   const std::vector<float> sums = Sums(job);
   omp_set_num_threads(threads);
-  const MatrixLayout& d = job.layout_d;
+  const MatrixLayout &c = job.layout_c, &d = job.layout_d;
   for (int64_t j = 0; j < d.columns; ++j) {
     for (int64_t i = 0; i < d.rows; ++i) {
       const int64_t at = j * d.stride + i;
       float value = job.alpha * sums[static_cast<size_t>(j * d.rows + i)];
-      if (job.beta != 0.0F) value += job.beta * Load(d.type, job.c, at);
+      if (job.beta != 0.0F) value += job.beta * Load(c.type, job.c, j * c.stride + i);
       Store(d.type, job.d, at, Finish(job, value, i, j));
     }
   }

@@ -48,7 +48,7 @@ struct MatmulSplit {
 struct MatmulJob {
   MatmulSplit split;
   MatmulDescriptor product;
-  MatrixLayout layout_a, layout_b, layout_d;
+  MatrixLayout layout_a, layout_b, layout_c, layout_d;
   const void *a, *b, *c;
   void *d, *workspace;
   float alpha, beta;
