@@ -37,7 +37,7 @@ Block::Saved Block::AllocateSaved(Arena& arena, int64_t batch, int64_t positions
 Block::Scratch Block::AllocateScratch(Arena& arena, int64_t rows, DType compute) const {
   Scratch scratch;
   scratch.branch = arena.Allocate("gradient of a branch", compute, {rows, width_});
-  if (kind_ == BlockKind::kParallel) {
+  if (kind_ == BlockKind::kParallel && has_ffn_ && ffn_.scaled()) {
     scratch.branch2 = arena.Allocate("gradient of the other branch", compute, {rows, width_});
   }
   if (!norm1_.is_none()) {
@@ -72,40 +72,48 @@ void Block::ForwardFfn(Context& context, const ParamSet& params, const TensorVie
 void Block::Backward(Context& context, const ParamSet& params, const Saved& saved,
                      const TensorView& x, const TensorView& entropy,
                      const TensorView& entropy_gradient, const TensorView& dx,
-                     const Scratch& scratch, bool accumulate) const {
-  // In a parallel block the FFN's gradient joins x, not y: what flows into attention is set aside before.
+                     const TensorView& dx_copy, const Scratch& scratch, bool accumulate) const {
+  // In a parallel block the FFN's gradient joins x, not y: what flows into attention is dx as it is before. Without scales that
+  // is ∂L/∂f, too; with them it is set aside.
   const bool parallel = kind_ == BlockKind::kParallel;
+  TensorView branch = scratch.branch;
   if (has_ffn_) {
     ffn_.BackwardScales(context, params, saved.ffn, saved.y, dx,
                         {scratch.branch, scratch.hidden, scratch.sums}, accumulate);
-    if (parallel) Cast(context, dx, tp_.StreamPart(scratch.branch2));
-    BackwardFfn(context, params, saved, x, dx, scratch, accumulate);
+    if (parallel && ffn_.scaled()) {
+      branch = scratch.branch2;
+      Cast(context, dx, tp_.StreamPart(branch));
+    }
+    BackwardFfn(context, params, saved, x, dx, parallel ? TensorView() : tp_.StreamPart(branch),
+                scratch, accumulate);
   }
-  const bool set_aside = parallel && has_ffn_;
-  if (!set_aside) Cast(context, dx, tp_.StreamPart(scratch.branch));
-  BackwardAttention(context, params, saved, x, entropy, entropy_gradient, dx, scratch,
-                    set_aside ? scratch.branch2 : scratch.branch, accumulate);
+  BackwardAttention(context, params, saved, x, entropy, entropy_gradient, dx, dx_copy, scratch,
+                    branch, accumulate);
 }
 
 void Block::BackwardFfn(Context& context, const ParamSet& params, const Saved& saved,
-                        const TensorView& x, const TensorView& dx, const Scratch& scratch,
-                        bool accumulate) const {
+                        const TensorView& x, const TensorView& dx, const TensorView& dx_copy,
+                        const Scratch& scratch, bool accumulate) const {
   const TensorView& input = kind_ == BlockKind::kParallel ? x : saved.y;
   ffn_.BackwardBranch(context, params, saved.ffn, saved.norm2.out,
                       norm2_.GradientTarget(dx, scratch.normed), norm2_.is_none(),
                       {scratch.branch, scratch.hidden, scratch.sums}, accumulate);
-  norm2_.Backward(context, params, input, saved.norm2, scratch.normed, dx, accumulate);
+  norm2_.Backward(
+      context, params, input, saved.norm2,
+      {.scratch = scratch.normed, .dx = dx, .dx_copy = dx_copy, .accumulate = accumulate});
 }
 
 void Block::BackwardAttention(Context& context, const ParamSet& params, const Saved& saved,
                               const TensorView& x, const TensorView& entropy,
                               const TensorView& entropy_gradient, const TensorView& dx,
-                              const Scratch& scratch, const TensorView& branch,
-                              bool accumulate) const {
+                              const TensorView& dx_copy, const Scratch& scratch,
+                              const TensorView& branch, bool accumulate) const {
   attention_.Backward(context, params, saved.attention, saved.norm1.out, entropy, entropy_gradient,
                       norm1_.GradientTarget(dx, scratch.normed), norm1_.is_none(),
                       {branch, scratch.attention, scratch.qkv, scratch.sums}, accumulate);
-  norm1_.Backward(context, params, x, saved.norm1, scratch.normed, dx, accumulate);
+  norm1_.Backward(
+      context, params, x, saved.norm1,
+      {.scratch = scratch.normed, .dx = dx, .dx_copy = dx_copy, .accumulate = accumulate});
 }
 
 void Block::Decode(Context& context, const ParamSet& params, const TensorView& x,

@@ -34,7 +34,7 @@ class Block {
 
   struct Scratch {
     TensorView branch;     // compute dtype [R, C]
-    TensorView branch2;    // compute dtype [R, C]; parallel blocks only
+    TensorView branch2;    // compute dtype [R, C]; parallel blocks with scales only
     TensorView normed;     // f32 [stream rows, C]
     TensorView attention;  // compute dtype [R, C of the heads here]
     TensorView qkv;        // compute dtype [R, 3C of them]
@@ -43,10 +43,15 @@ class Block {
   };
   Scratch AllocateScratch(Arena& arena, int64_t rows, DType compute) const;
 
-  // dx f32 [stream rows, C]: ∂L/∂out on entry, ∂L/∂x on return.
+  // dx f32 [stream rows, C]: ∂L/∂out on entry, ∂L/∂x on return. The products of the backward take ∂L/∂out in the compute dtype:
+  // who writes dx last puts it into scratch.branch's stream rows too, where GradientCopy says so. dx_copy, of that dtype, or
+  // empty: becomes ∂L/∂x likewise, for the block before.
+  TensorView GradientCopy(const Scratch& scratch) const {
+    return has_ffn_ && ffn_.scaled() ? TensorView() : tp_.StreamPart(scratch.branch);
+  }
   void Backward(Context& context, const ParamSet& params, const Saved& saved, const TensorView& x,
                 const TensorView& entropy, const TensorView& entropy_gradient, const TensorView& dx,
-                const Scratch& scratch, bool accumulate) const;
+                const TensorView& dx_copy, const Scratch& scratch, bool accumulate) const;
 
   // Sampling: one new position; saved for one row.
   void Decode(Context& context, const ParamSet& params, const TensorView& x, const TensorView& out,
@@ -65,12 +70,13 @@ class Block {
   void ForwardFfn(Context& context, const ParamSet& params, const TensorView& x,
                   const TensorView& out, const TensorView& sums, Saved& saved) const;
   void BackwardFfn(Context& context, const ParamSet& params, const Saved& saved,
-                   const TensorView& x, const TensorView& dx, const Scratch& scratch,
-                   bool accumulate) const;
+                   const TensorView& x, const TensorView& dx, const TensorView& dx_copy,
+                   const Scratch& scratch, bool accumulate) const;
   void BackwardAttention(Context& context, const ParamSet& params, const Saved& saved,
                          const TensorView& x, const TensorView& entropy,
                          const TensorView& entropy_gradient, const TensorView& dx,
-                         const Scratch& scratch, const TensorView& branch, bool accumulate) const;
+                         const TensorView& dx_copy, const Scratch& scratch,
+                         const TensorView& branch, bool accumulate) const;
 
   TensorParallel tp_;
   BlockKind kind_;

@@ -4,7 +4,6 @@
 
 #include "model/init.h"
 #include "runtime/kernels/activation.h"
-#include "runtime/kernels/cast.h"
 #include "runtime/kernels/residual.h"
 
 namespace entrain {
@@ -90,15 +89,14 @@ void FfnLayer::ForwardBranch(Context& context, const ParamSet& params, const Ten
 void FfnLayer::BackwardScales(Context& context, const ParamSet& params, const Saved& saved,
                               const TensorView& y, const TensorView& dx, const Scratch& scratch,
                               bool accumulate) const {
-  const TensorView df = tp_.StreamPart(scratch.branch);
-  if (!scaled()) return Cast(context, dx, df);
+  if (!scaled()) return;
   ResidualBackward(context, {.dout = dx,
                              .y = y,
                              .f = saved.out,
                              .alpha = params.value(alpha_),
                              .beta = params.value(beta_),
                              .dy = dx,
-                             .df = df,
+                             .df = tp_.StreamPart(scratch.branch),
                              .dalpha = params.gradient(alpha_),
                              .dbeta = params.gradient(beta_),
                              .accumulate = accumulate});

@@ -40,6 +40,7 @@ class FfnLayer {
     TensorView sums;    // as TensorParallel::BeginSum
   };
   // First half: dx f32 [stream rows, C] holds ∂L/∂out and becomes ∂L/∂y = β·dx; scratch.branch's stream rows become ∂L/∂f.
+  // Without scales both are ∂L/∂out: there is nothing to do where scratch.branch has it already.
   void BackwardScales(Context& context, const ParamSet& params, const Saved& saved,
                       const TensorView& y, const TensorView& dx, const Scratch& scratch,
                       bool accumulate) const;
@@ -52,9 +53,10 @@ class FfnLayer {
   std::vector<Weight*> weights();
   std::vector<const Weight*> weights() const;
 
+  bool scaled() const { return alpha_.valid(); }
+
  private:
   bool fused() const { return kind_ == Ffn::kFused; }
-  bool scaled() const { return alpha_.valid(); }
   bool has_activation() const { return kind_ == Ffn::kGelu || kind_ == Ffn::kRelu; }
   // f = FFN(z) [+ addend], f32 with the stream's rows.
   void ForwardBranch(Context& context, const ParamSet& params, const TensorView& z,

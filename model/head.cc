@@ -77,7 +77,8 @@ void Head::Loss(Context& context, const ParamSet& params, const TensorView& x,
 
 void Head::LossAndGradient(Context& context, const ParamSet& params, const TensorView& x,
                            const TensorView& targets, float scale, const TensorView& dx,
-                           const TensorView& sums, bool accumulate, Saved& saved) const {
+                           const TensorView& dx_copy, const TensorView& sums, bool accumulate,
+                           Saved& saved) const {
   norm_.Forward(context, params, x, saved.norm);
   tp_.GatherStream(saved.norm.out, "input of the head");
   const TensorView& dnormed = norm_.is_none() ? dx : saved.normed;
@@ -104,10 +105,12 @@ void Head::LossAndGradient(Context& context, const ParamSet& params, const Tenso
                      .accumulate = accumulate || begin > 0});
   }
   tp_.EndSum(context, dnormed, /*addend=*/{}, part, "gradient of the head's input");
-  if (!norm_.is_none()) {
-    FillZero(context, dx);
-    norm_.Backward(context, params, x, saved.norm, saved.normed, dx, accumulate);
-  }
+  norm_.Backward(context, params, x, saved.norm,
+                 {.scratch = saved.normed,
+                  .dx = dx,
+                  .dx_copy = dx_copy,
+                  .add_to_dx = false,
+                  .accumulate = accumulate});
 }
 
 TensorView Head::Logits(Context& context, const ParamSet& params, const TensorView& x,

@@ -42,18 +42,22 @@ void NormLayer::Forward(Context& context, const ParamSet& params, const TensorVi
 }
 
 void NormLayer::Backward(Context& context, const ParamSet& params, const TensorView& x,
-                         const Saved& saved, const TensorView& scratch, const TensorView& dx,
-                         bool accumulate) const {
-  if (is_none()) return;
-  LayerNormBackward(context, {.dout = scratch,
+                         const Saved& saved, const Gradients& g) const {
+  if (is_none()) {
+    if (g.dx_copy) Cast(context, g.dx, g.dx_copy);
+    return;
+  }
+  LayerNormBackward(context, {.dout = g.scratch,
                               .x = x,
                               .gain = params.value(gain_),
                               .mean = saved.mean,
                               .rstd = saved.rstd,
-                              .dx = dx,
+                              .dx = g.dx,
+                              .dx_copy = g.dx_copy,
                               .dgain = params.gradient(gain_),
                               .dbias = params.gradient(bias_),
-                              .accumulate = accumulate});
+                              .add_to_dx = g.add_to_dx,
+                              .accumulate = g.accumulate});
 }
 
 }  // namespace entrain

@@ -31,13 +31,21 @@ class NormLayer {
   void Forward(Context& context, const ParamSet& params, const TensorView& x, Saved& saved) const;
 
   // Where the gradient of `out` is to be put: straight into the stream's gradient dx (added) when there is no norm, else
-  // into `scratch` f32 [stream rows, C], which Backward then takes through the norm and adds to dx.
+  // into `scratch` f32 [stream rows, C], which Backward then takes through the norm and adds to dx (or puts there, when
+  // !add_to_dx). dx_copy, [stream rows, C] of any float dtype, or empty: becomes dx as it then is.
   bool is_none() const { return kind_ == Norm::kNone; }
   const TensorView& GradientTarget(const TensorView& dx, const TensorView& scratch) const {
     return is_none() ? dx : scratch;
   }
+  struct Gradients {
+    TensorView scratch;
+    TensorView dx;
+    TensorView dx_copy;
+    bool add_to_dx = true;
+    bool accumulate = false;  // of the parameters' gradients
+  };
   void Backward(Context& context, const ParamSet& params, const TensorView& x, const Saved& saved,
-                const TensorView& scratch, const TensorView& dx, bool accumulate) const;
+                const Gradients& gradients) const;
 
  private:
   TensorParallel tp_;

@@ -157,7 +157,8 @@ void Transformer::LossAndGradient(Context& context, const Tokens& tokens, double
                                   bool accumulate, Activations& a) const {
   const auto scale = static_cast<float>(loss_scale / static_cast<double>(a.rows()));
   head_.LossAndGradient(context, params_, a.StreamInto(config_.layers), tokens.targets, scale,
-                        a.gradient, a.sums, accumulate, a.head);
+                        a.gradient, GradientCopy(config_.layers - 1, a), a.sums, accumulate,
+                        a.head);
 }
 
 void Transformer::Backward(Context& context, const Tokens& tokens,
@@ -172,7 +173,7 @@ void Transformer::Backward(Context& context, const Tokens& tokens,
     const TensorView g =
         entropy_gradient ? entropy_gradient(l, a.EntropyOf(l), a.entropy_gradient) : TensorView();
     block.Backward(context, params_, a.SavedOf(l), a.StreamInto(l), a.EntropyOf(l), g, a.gradient,
-                   a.scratch, accumulate);
+                   GradientCopy(l - 1, a), a.scratch, accumulate);
     if (after_layer) after_layer(l);
   }
   const TensorView dwte = params_.gradient(wte_);

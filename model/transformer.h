@@ -121,6 +121,12 @@ class Transformer {
   std::vector<const Weight*> factored_weights() const;
 
  private:
+  // Where the gradient of what comes out of a layer is copied to, if at all.
+  TensorView GradientCopy(int64_t layer, const Activations& activations) const {
+    if (layer < 0) return {};
+    return blocks_[static_cast<size_t>(layer)].GradientCopy(activations.scratch);
+  }
+
   ModelConfig config_;
   ParamSet& params_;
   TensorParallel tp_;

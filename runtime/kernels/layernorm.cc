@@ -27,6 +27,10 @@ void LayerNormBackward(Context& context, const LayerNormBackwardArgs& args) {
   CheckF32("layernorm mean", args.mean, {rows});
   CheckF32("layernorm rstd", args.rstd, {rows});
   CheckF32("layernorm dx", args.dx, {rows, width});
+  if (args.dx_copy) {
+    CheckFloat("layernorm dx_copy", args.dx_copy, {rows, width});
+    CHECK(args.dx_copy.raw() != args.dx.raw()) << "layernorm dx_copy may not alias dx";
+  }
   CheckF32("layernorm dgain", args.dgain, {width});
   CheckF32("layernorm dbias", args.dbias, {width});
   ENTRAIN_DISPATCH(LayerNormBackward, context, args);

@@ -21,7 +21,8 @@ struct LayerNormForwardArgs {
 };
 void LayerNormForward(Context& context, const LayerNormForwardArgs& args);
 
-// dout f32 or bf16 [R, C]; dx f32 [R, C] is ADDED to (the residual stream's gradient).
+// dout f32 or bf16 [R, C]; dx f32 [R, C] is ADDED to (the residual stream's gradient), or overwritten when !add_to_dx.
+// dx_copy f32 or bf16 [R, C], or empty: becomes dx as it then is; overlaps nothing.
 // dgain, dbias f32 [C]: overwritten, or added to when `accumulate`. Their sums over rows run in chunks of a fixed number
 // of rows, chunk after chunk, whatever the number of threads.
 struct LayerNormBackwardArgs {
@@ -31,8 +32,10 @@ struct LayerNormBackwardArgs {
   TensorView mean;
   TensorView rstd;
   TensorView dx;
+  TensorView dx_copy;
   TensorView dgain;
   TensorView dbias;
+  bool add_to_dx = true;
   bool accumulate = false;
 };
 void LayerNormBackward(Context& context, const LayerNormBackwardArgs& args);

@@ -45,14 +45,15 @@ void NormalizeRow(const LayerNormForwardArgs& args, int64_t row) {
   args.rstd.data<float>()[row] = rstd;
 }
 
-// One row's dx, and its share of dgain and dbias, added to those.
-template <typename T>
+// One row's dx and its copy, and its share of dgain and dbias, added to those. T, C: dtypes of dout and dx_copy.
+template <typename T, typename C>
 void BackwardRow(const LayerNormBackwardArgs& args, int64_t row, float* dgain, float* dbias) {
   const int64_t width = args.x.dim(-1);
   const T* dout = args.dout.row<T>(row);
   const float* x = args.x.row<float>(row);
   const float* gain = args.gain.data<float>();
   auto* dx = args.dx.row<float>(row);
+  C* dx_copy = args.dx_copy ? args.dx_copy.row<C>(row) : nullptr;
   const float mean = args.mean.data<float>()[row];
   const float rstd = args.rstd.data<float>()[row];
   Float sum = simd::Zero();
@@ -69,10 +70,13 @@ void BackwardRow(const LayerNormBackwardArgs& args, int64_t row, float* dgain, f
   const float mean_scaled = simd::HorizontalSum(sum) / static_cast<float>(width);
   const float mean_product = simd::HorizontalSum(product_sum) / static_cast<float>(width);
   simd::ForEachVector(width, [&](int64_t i, auto lanes) {
+    // Read first: no branch within the formula, whose multiply-adds are fused.
+    const Float before = args.add_to_dx ? lanes.Load(dx + i) : simd::Zero();
     const Float normalized = (lanes.Load(x + i) - mean) * rstd;
     const Float scaled = lanes.Load(dout + i) * lanes.Load(gain + i);
-    const Float term = rstd * (scaled - mean_scaled - normalized * mean_product);
-    lanes.Store(dx + i, lanes.Load(dx + i) + term);
+    const Float result = before + rstd * (scaled - mean_scaled - normalized * mean_product);
+    lanes.Store(dx + i, result);
+    if (dx_copy != nullptr) lanes.Store(dx_copy + i, result);
   });
 }
 
@@ -103,9 +107,13 @@ void LayerNormBackward(Context& context, const LayerNormBackwardArgs& args) {
   const int64_t num_chunks = (rows + kChunkRows - 1) / kChunkRows;
   std::vector<float> partial(static_cast<size_t>(num_chunks * 2 * width));
   DispatchFloat(args.dout.dtype(), [&]<typename T>(T) {
-    ParallelForChunks(context, rows, kChunkRows, [&](int64_t begin, int64_t end) {
-      float* dgain = partial.data() + begin / kChunkRows * 2 * width;
-      for (int64_t row = begin; row < end; ++row) BackwardRow<T>(args, row, dgain, dgain + width);
+    DispatchFloat(args.dx_copy.dtype(), [&]<typename C>(C) {
+      ParallelForChunks(context, rows, kChunkRows, [&](int64_t begin, int64_t end) {
+        float* dgain = partial.data() + begin / kChunkRows * 2 * width;
+        for (int64_t row = begin; row < end; ++row) {
+          BackwardRow<T, C>(args, row, dgain, dgain + width);
+        }
+      });
     });
   });
   SumPartials(partial.data(), num_chunks, 2 * width, args.accumulate, args.dgain);

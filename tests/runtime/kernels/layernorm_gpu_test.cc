@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "runtime/kernels/cast.h"
 #include "runtime/kernels/layernorm.h"
 #include "tests/support/twin_ops.h"
 
@@ -63,13 +64,17 @@ struct BackwardCase {
   int64_t rows, width;
   DType dtype;
   bool accumulate;
+  bool add_to_dx = true;
+  bool copy = false;  // of dx, in dtype
 };
 
 void ExpectBackward(const BackwardCase& s) {
   GpuTwin dout = NormalTwin(s.dtype, {s.rows, s.width}, 4);
   ForwardOperands forward(s.rows, s.width, s.dtype);
   for (Context* c : {&Cpu(), &Gpu()}) LayerNormForward(*c, forward.ArgsOn(*c));
-  GpuTwin dx = NormalTwin(DType::kF32, {s.rows, s.width}, 5);
+  GpuTwin dx = s.add_to_dx ? NormalTwin(DType::kF32, {s.rows, s.width}, 5)
+                           : NaNTwin(DType::kF32, {s.rows, s.width});
+  GpuTwin dx_copy = NaNTwin(s.dtype, {s.rows, s.width});
   const auto sums = [&](uint64_t stream) {
     return s.accumulate ? NormalTwin(DType::kF32, {s.width}, stream)
                         : NaNTwin(DType::kF32, {s.width});
@@ -83,22 +88,42 @@ void ExpectBackward(const BackwardCase& s) {
                               .mean = On(c, forward.mean),
                               .rstd = On(c, forward.rstd),
                               .dx = On(c, dx),
+                              .dx_copy = s.copy ? On(c, dx_copy) : TensorView(),
                               .dgain = On(c, dgain),
                               .dbias = On(c, dbias),
+                              .add_to_dx = s.add_to_dx,
                               .accumulate = s.accumulate});
       },
       {{dx, 1e-6}, {dgain, 2e-6}, {dbias, 2e-6}});
+  if (!s.copy) return;
+  // Of what is in dx, to the bit.
+  GpuTwin cast = NaNTwin(s.dtype, {s.rows, s.width});
+  Cast(Gpu(), dx.gpu, cast.gpu);
+  EXPECT_EQ(dx_copy.gpu.Bytes(), cast.gpu.Bytes());
 }
 
 TEST(LayerNormGpuTest, Backward) {
   ENTRAIN_REQUIRE_GPU();
   // A column of threads' registers, part of a warp, more than a block has threads for, and not in fours.
-  for (const int64_t width : {60, 128, 768, 4100, 131}) {
+  for (const int64_t width : {60, 128, 768, 2052, 4100, 131}) {
     // Part of a chunk of rows, and several.
     for (const int64_t rows : {1, 21}) {
       for (const DType dtype : kFloatTypes) {
         for (const bool accumulate : {false, true}) {
           ExpectBackward({rows, width, dtype, accumulate});
+        }
+      }
+    }
+  }
+}
+
+TEST(LayerNormGpuTest, BackwardThatOverwritesOrCopies) {
+  ENTRAIN_REQUIRE_GPU();
+  for (const int64_t width : {60, 768, 4100, 131}) {
+    for (const DType dtype : kFloatTypes) {
+      for (const bool add_to_dx : {false, true}) {
+        for (const bool copy : {false, true}) {
+          ExpectBackward({13, width, dtype, false, add_to_dx, copy});
         }
       }
     }

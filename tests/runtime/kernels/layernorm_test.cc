@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "runtime/kernels/cast.h"
 #include "tests/support/test_tensor.h"
 
 namespace entrain {
@@ -135,6 +136,39 @@ TEST(LayerNormTest, Backward) {
       ExpectGradients(1, 32, dtype, accumulate);
       ExpectGradients(130, 3, dtype, accumulate);  // three chunks of rows
     }
+  }
+}
+
+// The same dx as added to zeros, and copies of it, to the bit.
+TEST(LayerNormTest, BackwardOverwritesAndCopies) {
+  constexpr int64_t kRows = 67, kWidth = 19;
+  const auto context = CpuContext(2);
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    TestTensor dout = TestTensor::Normal(dtype, {kRows, kWidth}, 4);
+    Operands operands(kRows, kWidth, dtype);
+    LayerNormForward(*context, operands.Forward());
+    std::vector<TestTensor> results;
+    for (const bool add : {true, false}) {
+      TestTensor dx = TestTensor::F32({kRows, kWidth}), copy(dtype, {kRows, kWidth});
+      TestTensor dgain = TestTensor::F32({kWidth}), dbias = TestTensor::F32({kWidth});
+      dx.Fill(add ? 0.0 : NAN);
+      copy.Fill(NAN);
+      LayerNormBackward(*context, {.dout = dout.view(),
+                                   .x = operands.x.view(),
+                                   .gain = operands.gain.view(),
+                                   .mean = operands.mean.view(),
+                                   .rstd = operands.rstd.view(),
+                                   .dx = dx.view(),
+                                   .dx_copy = copy.view(),
+                                   .dgain = dgain.view(),
+                                   .dbias = dbias.view(),
+                                   .add_to_dx = add});
+      TestTensor cast(dtype, {kRows, kWidth});
+      Cast(*context, dx.view(), cast.view());
+      EXPECT_EQ(copy.bytes(), cast.bytes());
+      results.push_back(dx);
+    }
+    EXPECT_EQ(results[0].bytes(), results[1].bytes());
   }
 }
 
