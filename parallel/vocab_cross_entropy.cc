@@ -24,6 +24,17 @@ void VocabCrossEntropy::Run(Context& context, const Args& args, const Saved& sav
   const TensorView max = First(saved.max, rows);
   const TensorView sum = First(saved.normalizer, rows);
   const TensorView target = First(saved.normalizer, rows, rows);
+  const CrossEntropyArgs joined = {.logits = args.logits,
+                                   .targets = args.targets,
+                                   .vocab = vocab_,
+                                   .max = max,
+                                   .sum = sum,
+                                   .target = target,
+                                   .loss = args.loss,
+                                   .dlogits = args.dlogits,
+                                   .scale = args.scale};
+  // Nothing to join: a GPU need not read the logits again.
+  if (tp_.size() == 1) return WholeCrossEntropy(context, joined);
   SoftmaxStatistics(context, {.logits = args.logits,
                               .targets = args.targets,
                               .vocab = vocab_,
@@ -35,15 +46,7 @@ void VocabCrossEntropy::Run(Context& context, const Args& args, const Saved& sav
   SoftmaxRescale(context, {.sum = sum, .from = local_max, .to = max});
   // One reduction for both: they lie side by side.
   tp_.Sum(First(saved.normalizer, 2 * rows), "softmax normalizers");
-  CrossEntropy(context, {.logits = args.logits,
-                         .targets = args.targets,
-                         .vocab = vocab_,
-                         .max = max,
-                         .sum = sum,
-                         .target = target,
-                         .loss = args.loss,
-                         .dlogits = args.dlogits,
-                         .scale = args.scale});
+  CrossEntropy(context, joined);
 }
 
 }  // namespace entrain

@@ -7,6 +7,7 @@ namespace entrain {
 ENTRAIN_BACKENDS(void SoftmaxStatistics(Context& context, const SoftmaxStatisticsArgs& args))
 ENTRAIN_BACKENDS(void SoftmaxRescale(Context& context, const SoftmaxRescaleArgs& args))
 ENTRAIN_BACKENDS(void CrossEntropy(Context& context, const CrossEntropyArgs& args))
+ENTRAIN_BACKENDS(void WholeCrossEntropy(Context& context, const CrossEntropyArgs& args))
 namespace {
 
 void CheckVector(const char* name, const TensorView& vector, DType dtype, int64_t size) {
@@ -28,6 +29,20 @@ void CheckShared(const Args& args) {
       << "cross-entropy: vocab " << args.vocab.count << " of " << width << " columns";
 }
 
+void CheckOperands(const CrossEntropyArgs& args) {
+  CheckShared(args);
+  CheckVector("cross-entropy loss", args.loss, DType::kF32, args.logits.rows());
+  if (args.dlogits) {
+    CheckFloat("cross-entropy dlogits", args.dlogits);
+    CheckDims("cross-entropy dlogits", args.dlogits, {args.logits.rows(), args.logits.dim(-1)});
+    CHECK(args.dlogits.raw() == args.logits.raw() &&
+          args.dlogits.row_stride() * SizeOf(args.dlogits.dtype()) ==
+              args.logits.row_stride() * SizeOf(DType::kF32))
+        << "cross-entropy dlogits must lie over logits, row by row: " << Describe(args.dlogits)
+        << " over " << Describe(args.logits);
+  }
+}
+
 }  // namespace
 
 void SoftmaxStatistics(Context& context, const SoftmaxStatisticsArgs& args) {
@@ -43,18 +58,13 @@ void SoftmaxRescale(Context& context, const SoftmaxRescaleArgs& args) {
 }
 
 void CrossEntropy(Context& context, const CrossEntropyArgs& args) {
-  CheckShared(args);
-  CheckVector("cross-entropy loss", args.loss, DType::kF32, args.logits.rows());
-  if (args.dlogits) {
-    CheckFloat("cross-entropy dlogits", args.dlogits);
-    CheckDims("cross-entropy dlogits", args.dlogits, {args.logits.rows(), args.logits.dim(-1)});
-    CHECK(args.dlogits.raw() == args.logits.raw() &&
-          args.dlogits.row_stride() * SizeOf(args.dlogits.dtype()) ==
-              args.logits.row_stride() * SizeOf(DType::kF32))
-        << "cross-entropy dlogits must lie over logits, row by row: " << Describe(args.dlogits)
-        << " over " << Describe(args.logits);
-  }
+  CheckOperands(args);
   ENTRAIN_DISPATCH(CrossEntropy, context, args);
+}
+
+void WholeCrossEntropy(Context& context, const CrossEntropyArgs& args) {
+  CheckOperands(args);
+  ENTRAIN_DISPATCH(WholeCrossEntropy, context, args);
 }
 
 }  // namespace entrain

@@ -52,6 +52,10 @@ struct CrossEntropyArgs {
 };
 void CrossEntropy(Context& context, const CrossEntropyArgs& args);
 
+// SoftmaxStatistics and CrossEntropy in one, where these columns are the whole vocabulary. max, sum and target are for the op's own
+// use: what they hold afterwards is undefined.
+void WholeCrossEntropy(Context& context, const CrossEntropyArgs& args);
+
 }  // namespace entrain
 
 #endif  // ENTRAIN_RUNTIME_KERNELS_CROSS_ENTROPY_H_

@@ -140,6 +140,33 @@ TEST(CrossEntropyTest, LossAndGradientInPlace) {
   }
 }
 
+TEST(CrossEntropyTest, WholeIsItsStepsToTheBit) {
+  for (const Case& c : kCases) {
+    for (const DType dtype : {DType::kF32, DType::kBf16}) {
+      TestTensor logits = Logits(c), in_steps = Logits(c), targets = Targets(c);
+      TestTensor loss = TestTensor::F32({c.rows}), loss_in_steps = TestTensor::F32({c.rows});
+      TestTensor max = TestTensor::F32({c.rows});
+      TestTensor sum(DType::kF64, {c.rows}), target(DType::kF64, {c.rows});
+      const auto context = CpuContext(2);
+      CrossEntropyOfAll(*context, {.logits = in_steps.view(),
+                                   .targets = targets.view(),
+                                   .loss = loss_in_steps.view(),
+                                   .dlogits = GradientView(in_steps, dtype),
+                                   .vocab = c.vocab});
+      WholeCrossEntropy(*context, {.logits = logits.view(),
+                                   .targets = targets.view(),
+                                   .vocab = {0, c.vocab},
+                                   .max = max.view(),
+                                   .sum = sum.view(),
+                                   .target = target.view(),
+                                   .loss = loss.view(),
+                                   .dlogits = GradientView(logits, dtype)});
+      EXPECT_EQ(loss.bytes(), loss_in_steps.bytes());
+      EXPECT_EQ(logits.bytes(), in_steps.bytes());
+    }
+  }
+}
+
 TEST(CrossEntropyTest, LossOnlyLeavesLogits) {
   const Case& c = kCases[1];
   TestTensor logits = Logits(c);
