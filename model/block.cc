@@ -52,21 +52,22 @@ Block::Scratch Block::AllocateScratch(Arena& arena, int64_t rows, DType compute)
   return scratch;
 }
 
-void Block::Forward(Context& context, const ParamSet& params, const TensorView& x,
-                    const TensorView& out, const TensorView& sums, const TensorView& entropy,
-                    Saved& saved) const {
+ResidualStream Block::Forward(Context& context, const ParamSet& params, const ResidualStream& x,
+                              const TensorView& out, const TensorView& sums,
+                              const TensorView& entropy, Saved& saved) const {
   const TensorView y = StreamAfterAttention(out, saved);
   norm1_.Forward(context, params, x, saved.norm1);
-  attention_.Forward(context, params, saved.norm1.out, x, y, sums, entropy, saved.attention);
-  ForwardFfn(context, params, x, out, sums, saved);
+  attention_.Forward(context, params, saved.norm1.out, x.x, y, sums, entropy, saved.attention);
+  return ForwardFfn(context, params, x.x, out, sums, saved);
 }
 
-void Block::ForwardFfn(Context& context, const ParamSet& params, const TensorView& x,
-                       const TensorView& out, const TensorView& sums, Saved& saved) const {
-  if (!has_ffn_) return;
+ResidualStream Block::ForwardFfn(Context& context, const ParamSet& params, const TensorView& x,
+                                 const TensorView& out, const TensorView& sums,
+                                 Saved& saved) const {
+  if (!has_ffn_) return {.x = out};
   const TensorView& input = kind_ == BlockKind::kParallel ? x : saved.y;
-  norm2_.Forward(context, params, input, saved.norm2);
-  ffn_.Forward(context, params, saved.norm2.out, saved.y, out, sums, saved.ffn);
+  norm2_.Forward(context, params, {.x = input}, saved.norm2);
+  return ffn_.Forward(context, params, saved.norm2.out, saved.y, out, sums, saved.ffn);
 }
 
 void Block::Backward(Context& context, const ParamSet& params, const Saved& saved,
@@ -120,10 +121,10 @@ void Block::Decode(Context& context, const ParamSet& params, const TensorView& x
                    const TensorView& out, const TensorView& entropy, Saved& saved,
                    const AttentionLayer::Cache& cache, int64_t length) const {
   const TensorView y = StreamAfterAttention(out, saved);
-  norm1_.Forward(context, params, x, saved.norm1);
+  norm1_.Forward(context, params, {.x = x}, saved.norm1);
   attention_.Decode(context, params, saved.norm1.out, x, y, entropy, saved.attention, cache,
                     length);
-  ForwardFfn(context, params, x, out, {}, saved);
+  ForwardFfn(context, params, x, out, {}, saved).Complete(context);
 }
 
 }  // namespace entrain

@@ -27,10 +27,10 @@ class Block {
   };
   Saved AllocateSaved(Arena& arena, int64_t batch, int64_t positions, DType compute) const;
 
-  // x f32 [stream rows, C] → out f32 [stream rows, C] (not the same memory); entropy f32 [B, H, T], this rank's heads; sums
-  // as TensorParallel::BeginSum.
-  void Forward(Context& context, const ParamSet& params, const TensorView& x, const TensorView& out,
-               const TensorView& sums, const TensorView& entropy, Saved& saved) const;
+  // x → the stream behind the block, in out f32 [stream rows, C] (not x's memory), whose last sum may be left pending; entropy f32 [B, H, T], this rank's heads; sums as TensorParallel::BeginSum.
+  ResidualStream Forward(Context& context, const ParamSet& params, const ResidualStream& x,
+                         const TensorView& out, const TensorView& sums, const TensorView& entropy,
+                         Saved& saved) const;
 
   struct Scratch {
     TensorView branch;     // compute dtype [R, C]
@@ -67,8 +67,8 @@ class Block {
   TensorView StreamAfterAttention(const TensorView& out, const Saved& saved) const {
     return has_ffn_ ? saved.y : out;
   }
-  void ForwardFfn(Context& context, const ParamSet& params, const TensorView& x,
-                  const TensorView& out, const TensorView& sums, Saved& saved) const;
+  ResidualStream ForwardFfn(Context& context, const ParamSet& params, const TensorView& x,
+                            const TensorView& out, const TensorView& sums, Saved& saved) const;
   void BackwardFfn(Context& context, const ParamSet& params, const Saved& saved,
                    const TensorView& x, const TensorView& dx, const TensorView& dx_copy,
                    const Scratch& scratch, bool accumulate) const;

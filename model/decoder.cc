@@ -63,7 +63,8 @@ void Decoder::Prefill(std::span<const int32_t> tokens) {
     CopyPart(context_, a.SavedOf(l).attention.qkv, 2, caches_[static_cast<size_t>(l)].values);
   });
   length_ = count;
-  KeepLogits(a.StreamInto(model_.config().layers).Rows(count - 1, 1), a.head);
+  a.last.Complete(context_);
+  KeepLogits(a.last.x.Rows(count - 1, 1), a.head);
 }
 
 void Decoder::Append(int32_t token) {

@@ -51,17 +51,21 @@ FfnLayer::Saved FfnLayer::AllocateSaved(Arena& arena, int64_t rows, DType comput
   return saved;
 }
 
-void FfnLayer::Forward(Context& context, const ParamSet& params, const TensorView& z,
-                       const TensorView& y, const TensorView& out, const TensorView& sums,
-                       const Saved& saved) const {
+ResidualStream FfnLayer::Forward(Context& context, const ParamSet& params, const TensorView& z,
+                                 const TensorView& y, const TensorView& out, const TensorView& sums,
+                                 const Saved& saved) const {
   // With scales f is kept and combined; without, the last product adds it to the residual stream in fp32.
-  if (!scaled()) return ForwardBranch(context, params, z, y, out, sums, saved);
+  if (!scaled()) {
+    ForwardBranch(context, params, z, y, out, sums, saved);
+    return {.x = out};
+  }
   ForwardBranch(context, params, z, /*addend=*/{}, saved.out, sums, saved);
-  ResidualForward(context, {.y = y,
-                            .f = saved.out,
-                            .alpha = params.value(alpha_),
-                            .beta = params.value(beta_),
-                            .out = out});
+  return {.x = out,
+          .sum = {.y = y,
+                  .f = saved.out,
+                  .alpha = params.value(alpha_),
+                  .beta = params.value(beta_),
+                  .out = out}};
 }
 
 void FfnLayer::ForwardBranch(Context& context, const ParamSet& params, const TensorView& z,

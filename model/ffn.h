@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "model/model_config.h"
+#include "model/norm.h"
 #include "parallel/linear.h"
 
 namespace entrain {
@@ -29,10 +30,11 @@ class FfnLayer {
   };
   Saved AllocateSaved(Arena& arena, int64_t rows, DType compute) const;
 
-  // z [R, C] compute dtype, its stream rows filled; y, out f32 [stream rows, C]: out = β·y + (1/α)·FFN(z). out must not alias
-  // y; sums as TensorParallel::BeginSum.
-  void Forward(Context& context, const ParamSet& params, const TensorView& z, const TensorView& y,
-               const TensorView& out, const TensorView& sums, const Saved& saved) const;
+  // z [R, C] compute dtype, its stream rows filled; y, out f32 [stream rows, C]: out = β·y + (1/α)·FFN(z), with scales pending. out
+  // must not alias y; sums as TensorParallel::BeginSum.
+  ResidualStream Forward(Context& context, const ParamSet& params, const TensorView& z,
+                         const TensorView& y, const TensorView& out, const TensorView& sums,
+                         const Saved& saved) const;
 
   struct Scratch {
     TensorView branch;  // compute dtype [R, C]

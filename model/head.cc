@@ -59,7 +59,7 @@ TensorView Head::ChunkLogits(Context& context, const ParamSet& params, const Sav
   return logits;
 }
 
-void Head::Loss(Context& context, const ParamSet& params, const TensorView& x,
+void Head::Loss(Context& context, const ParamSet& params, const ResidualStream& x,
                 const TensorView& targets, Saved& saved) const {
   norm_.Forward(context, params, x, saved.norm);
   tp_.GatherStream(saved.norm.out, "input of the head");
@@ -75,7 +75,7 @@ void Head::Loss(Context& context, const ParamSet& params, const TensorView& x,
   }
 }
 
-void Head::LossAndGradient(Context& context, const ParamSet& params, const TensorView& x,
+void Head::LossAndGradient(Context& context, const ParamSet& params, const ResidualStream& x,
                            const TensorView& targets, float scale, const TensorView& dx,
                            const TensorView& dx_copy, const TensorView& sums, bool accumulate,
                            Saved& saved) const {
@@ -105,7 +105,7 @@ void Head::LossAndGradient(Context& context, const ParamSet& params, const Tenso
                      .accumulate = accumulate || begin > 0});
   }
   tp_.EndSum(context, dnormed, /*addend=*/{}, part, "gradient of the head's input");
-  norm_.Backward(context, params, x, saved.norm,
+  norm_.Backward(context, params, x.x, saved.norm,
                  {.scratch = saved.normed,
                   .dx = dx,
                   .dx_copy = dx_copy,
@@ -115,7 +115,7 @@ void Head::LossAndGradient(Context& context, const ParamSet& params, const Tenso
 
 TensorView Head::Logits(Context& context, const ParamSet& params, const TensorView& x,
                         Saved& saved) const {
-  norm_.Forward(context, params, x, saved.norm);
+  norm_.Forward(context, params, {.x = x}, saved.norm);
   return ChunkLogits(context, params, saved, 0, x.rows());
 }
 

@@ -35,14 +35,14 @@ class Head {
   Saved AllocateSaved(Arena& arena, int64_t rows, int64_t chunk_rows, DType compute,
                       bool training) const;
 
-  // Cross-entropy of each of the R rows, in nats, into saved.loss. x f32 [stream rows, C], targets i32 [R].
-  void Loss(Context& context, const ParamSet& params, const TensorView& x,
+  // Cross-entropy of each of the R rows, in nats, into saved.loss. targets i32 [R].
+  void Loss(Context& context, const ParamSet& params, const ResidualStream& x,
             const TensorView& targets, Saved& saved) const;
 
   // The same, and ∂(scale · Σ loss)/∂x into dx f32 [stream rows, C] (overwritten), and into
   // dx_copy, of any float dtype, unless that is empty; sums as TensorParallel::BeginSum. Gradients of the parameters are overwritten, or
   // added to when accumulate; the tied embedding's are later added to by the embedding itself.
-  void LossAndGradient(Context& context, const ParamSet& params, const TensorView& x,
+  void LossAndGradient(Context& context, const ParamSet& params, const ResidualStream& x,
                        const TensorView& targets, float scale, const TensorView& dx,
                        const TensorView& dx_copy, const TensorView& sums, bool accumulate,
                        Saved& saved) const;

@@ -2,6 +2,7 @@
 
 #include "runtime/kernels/cast.h"
 #include "runtime/kernels/layernorm.h"
+#include "runtime/kernels/residual_norm.h"
 
 namespace entrain {
 
@@ -25,19 +26,33 @@ NormLayer::Saved NormLayer::AllocateSaved(Arena& arena, int64_t rows, DType comp
   return saved;
 }
 
-void NormLayer::Forward(Context& context, const ParamSet& params, const TensorView& x,
+void NormLayer::Forward(Context& context, const ParamSet& params, const ResidualStream& stream,
                         Saved& saved) const {
-  if (!is_none()) {
-    LayerNormForward(context, {.x = x,
-                               .gain = params.value(gain_),
-                               .bias = params.value(bias_),
-                               .out = tp_.StreamPart(saved.out),
+  const bool copies = tp_.sequence_parallel() || (saved.out && saved.out.dtype() == DType::kBf16);
+  if (is_none() && !copies) {
+    stream.Complete(context);
+    saved.out = stream.x;
+    return;
+  }
+  const TensorView out = tp_.StreamPart(saved.out);
+  const TensorView gain = is_none() ? TensorView() : params.value(gain_);
+  const TensorView bias = is_none() ? TensorView() : params.value(bias_);
+  if (stream.pending()) {
+    ResidualNormForward(context, {.sum = stream.sum,
+                                  .gain = gain,
+                                  .bias = bias,
+                                  .normed = out,
+                                  .mean = saved.mean,
+                                  .rstd = saved.rstd});
+  } else if (is_none()) {
+    Cast(context, stream.x, out);
+  } else {
+    LayerNormForward(context, {.x = stream.x,
+                               .gain = gain,
+                               .bias = bias,
+                               .out = out,
                                .mean = saved.mean,
                                .rstd = saved.rstd});
-  } else if (tp_.sequence_parallel() || (saved.out && saved.out.dtype() == DType::kBf16)) {
-    Cast(context, x, tp_.StreamPart(saved.out));
-  } else {
-    saved.out = x;
   }
 }
 

@@ -7,9 +7,23 @@
 #include "model/model_config.h"
 #include "parallel/param_set.h"
 #include "parallel/tensor_parallel.h"
+#include "runtime/kernels/residual.h"
 #include "runtime/tensor/arena.h"
 
 namespace entrain {
+
+// The residual stream between two layers: x f32 [stream rows, C]. Where `sum` has an f the last sum is not made yet, x being its
+// `out`: the norm that reads the stream first makes it in passing. Its operands stay as they are until then.
+struct ResidualStream {
+  TensorView x;
+  ResidualForwardArgs sum;
+
+  bool pending() const { return static_cast<bool>(sum.f); }
+  // For who reads x without a norm.
+  void Complete(Context& context) const {
+    if (pending()) ResidualForward(context, sum);
+  }
+};
 
 class NormLayer {
  public:
@@ -27,8 +41,10 @@ class NormLayer {
   };
   Saved AllocateSaved(Arena& arena, int64_t rows, DType compute) const;
 
-  // x f32 [stream rows, C] → saved.out. Without a norm in fp32, where all rows are here, saved.out becomes x itself: no copy.
-  void Forward(Context& context, const ParamSet& params, const TensorView& x, Saved& saved) const;
+  // stream → saved.out, and x where that was pending. Without a norm in fp32, where all rows are here, saved.out becomes x itself: no
+  // copy.
+  void Forward(Context& context, const ParamSet& params, const ResidualStream& stream,
+               Saved& saved) const;
 
   // Where the gradient of `out` is to be put: straight into the stream's gradient dx (added) when there is no norm, else
   // into `scratch` f32 [stream rows, C], which Backward then takes through the norm and adds to dx (or puts there, when

@@ -135,16 +135,18 @@ Transformer::Tokens Transformer::PutTokens(Context& context, const int32_t* inpu
 void Transformer::RunBlocks(Context& context, const TensorView& inputs, Activations& a,
                             const std::function<void(int64_t layer)>& after_block) const {
   embedding_.Forward(context, params_, inputs, a.StreamInto(0), a.sums);
+  ResidualStream x = {.x = a.StreamInto(0)};
   for (int64_t l = 0; l < config_.layers; ++l) {
-    blocks_[static_cast<size_t>(l)].Forward(context, params_, a.StreamInto(l), a.StreamInto(l + 1),
-                                            a.sums, a.EntropyOf(l), a.SavedOf(l));
+    x = blocks_[static_cast<size_t>(l)].Forward(context, params_, x, a.StreamInto(l + 1), a.sums,
+                                                a.EntropyOf(l), a.SavedOf(l));
     if (after_block) after_block(l);
   }
+  a.last = x;
 }
 
 void Transformer::Loss(Context& context, const Tokens& tokens, Activations& a) const {
   RunBlocks(context, tokens.inputs, a);
-  head_.Loss(context, params_, a.StreamInto(config_.layers), tokens.targets, a.head);
+  head_.Loss(context, params_, a.last, tokens.targets, a.head);
 }
 
 double Transformer::MeanLoss(Context& context, const Activations& a) const {
@@ -156,9 +158,8 @@ double Transformer::MeanLoss(Context& context, const Activations& a) const {
 void Transformer::LossAndGradient(Context& context, const Tokens& tokens, double loss_scale,
                                   bool accumulate, Activations& a) const {
   const auto scale = static_cast<float>(loss_scale / static_cast<double>(a.rows()));
-  head_.LossAndGradient(context, params_, a.StreamInto(config_.layers), tokens.targets, scale,
-                        a.gradient, GradientCopy(config_.layers - 1, a), a.sums, accumulate,
-                        a.head);
+  head_.LossAndGradient(context, params_, a.last, tokens.targets, scale, a.gradient,
+                        GradientCopy(config_.layers - 1, a), a.sums, accumulate, a.head);
 }
 
 void Transformer::Backward(Context& context, const Tokens& tokens,
@@ -167,8 +168,9 @@ void Transformer::Backward(Context& context, const Tokens& tokens,
   for (int64_t l = config_.layers - 1; l >= 0; --l) {
     const Block& block = blocks_[static_cast<size_t>(l)];
     if (a.layout.recompute) {
-      block.Forward(context, params_, a.StreamInto(l), a.StreamInto(l + 1), a.sums, a.EntropyOf(l),
-                    a.SavedOf(l));
+      // Its output is there: the sum is left pending.
+      block.Forward(context, params_, {.x = a.StreamInto(l)}, a.StreamInto(l + 1), a.sums,
+                    a.EntropyOf(l), a.SavedOf(l));
     }
     const TensorView g =
         entropy_gradient ? entropy_gradient(l, a.EntropyOf(l), a.entropy_gradient) : TensorView();

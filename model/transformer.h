@@ -32,7 +32,8 @@ struct ActivationLayout {
 struct Activations {
   ActivationLayout layout;
   std::vector<TensorView>
-      stream;  // f32 [stream rows, C]: input of every block, then the last one's output
+      stream;           // f32 [stream rows, C]: input of every block, then the last one's output
+  ResidualStream last;  // what RunBlocks leaves to the head: the last block's output
   std::vector<Block::Saved> blocks;  // one a layer, or a single shared one
   Head::Saved head;
   TensorView tokens;   // i32 [2, R]: inputs and targets
@@ -93,7 +94,7 @@ class Transformer {
 
   // A training micro-step is RunBlocks, LossAndGradient, Backward. Embedding and blocks, without the head, after which the
   // micro-step's entropies are known. after_block, if any, is called when a layer's activations are complete (without
-  // training the next layer overwrites them).
+  // training the next layer overwrites them); its output may still be pending.
   void RunBlocks(Context& context, const TensorView& inputs, Activations& activations,
                  const std::function<void(int64_t layer)>& after_block = {}) const;
   // The head: cross-entropies of rows, and the gradient of their mean; loss_scale multiplies that (1/accumulation).

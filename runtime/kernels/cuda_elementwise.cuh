@@ -28,10 +28,12 @@ inline constexpr int64_t kElementTile = kElementThreads * kElementFours * 4;
 //   static constexpr int kInputs;
 //   template <int n> __device__ void Load(int64_t i, float (&in)[kInputs][n]) const;    // elements i .. i + n − 1
 //   template <int n> __device__ void Store(int64_t i, const float (&in)[kInputs][n]) const;
+// and may have Prepare(), called first in each thread, for what all elements need.
 // An output may lie over an input: no other thread reads it.
 template <typename Op>
 __global__ void __launch_bounds__(kElementThreads)
     ForEachElementKernel(Op op, int64_t size, bool fours) {
+  if constexpr (requires { op.Prepare(); }) op.Prepare();
   const int64_t begin = blockIdx.x * kElementTile;
   const int64_t rest = size - begin;
   const auto thread = static_cast<int>(threadIdx.x);

@@ -1,47 +1,10 @@
 #include "runtime/kernels/cuda_partials.cuh"
 #include "runtime/kernels/cuda_scratch.h"
 #include "runtime/kernels/residual.h"
+#include "runtime/kernels/residual_cuda.cuh"
 
 namespace entrain::cuda {
 namespace {
-
-// α and β, or null for 1.
-struct Scalars {
-  const float* alpha = nullptr;
-  const float* beta = nullptr;
-
-  Scalars(const TensorView& alpha_view, const TensorView& beta_view) {
-    if (!alpha_view) return;
-    alpha = alpha_view.data<float>();
-    beta = beta_view.data<float>();
-  }
-  __device__ __forceinline__ float Alpha() const { return alpha == nullptr ? 1.0F : *alpha; }
-  __device__ __forceinline__ float Beta() const { return beta == nullptr ? 1.0F : *beta; }
-};
-
-template <typename T>
-struct Forward {
-  static constexpr int kInputs = 2;
-  const float* y;
-  const T* f;
-  Scalars scalars;
-  float* out;
-
-  template <int n>
-  __device__ __forceinline__ void Load(int64_t i, float (&values)[2][n]) const {
-    LoadVector(y + i, values[0]);
-    LoadVector(f + i, values[1]);
-  }
-  template <int n>
-  __device__ __forceinline__ void Store(int64_t i, const float (&values)[2][n]) const {
-    const float beta = scalars.Beta();
-    const float inverse_alpha = 1.0F / scalars.Alpha();
-    float result[n];
-#pragma unroll
-    for (int j = 0; j < n; ++j) result[j] = beta * values[0][j] + inverse_alpha * values[1][j];
-    StoreVector(out + i, result);
-  }
-};
 
 // Without α and β.
 template <typename T>
@@ -71,7 +34,7 @@ struct ScaledOperands {
   const float* dout;
   const float* y;
   const F* f;
-  Scalars scalars;
+  ResidualScalars scalars;
   float* dy;
   DF* df;
 };
@@ -136,8 +99,8 @@ __device__ __forceinline__ void SetOrAdd(float* to, double value, bool accumulat
 
 // One block.
 __global__ void __launch_bounds__(kThreads)
-    ScalarGradientsKernel(const double* partial, int64_t chunks, Scalars scalars, float* dalpha,
-                          float* dbeta, bool accumulate) {
+    ScalarGradientsKernel(const double* partial, int64_t chunks, ResidualScalars scalars,
+                          float* dalpha, float* dbeta, bool accumulate) {
   __shared__ double scratch[kMaxWarps];
   const double with_f = SumOfPartials(partial, chunks, scratch);
   const double with_y = SumOfPartials(partial + chunks, chunks, scratch);
@@ -152,7 +115,7 @@ void ScaledBackward(Context& context, const ResidualBackwardArgs& args) {
   const int64_t size = args.dout.size();
   const int64_t chunks = (size + kChunk - 1) / kChunk;
   auto* partial = context.Cache<CudaScratch>().Take<double>(2 * chunks);
-  const Scalars scalars(args.alpha, args.beta);
+  const ResidualScalars scalars(args.alpha, args.beta);
   const cudaStream_t stream = context.cuda().stream;
   if (chunks > 0) {
     Launch(ScaledBackwardKernel<F, DF>, static_cast<unsigned>(chunks), kThreads, 0, stream,
@@ -174,10 +137,10 @@ void ScaledBackward(Context& context, const ResidualBackwardArgs& args) {
 void ResidualForward(Context& context, const ResidualForwardArgs& args) {
   DispatchFloat(args.f.dtype(), [&]<typename T>(T) {
     ForEachElement(context, args.y.size(), BeginAtFours(args.y, args.f, args.out),
-                   Forward<T>{.y = args.y.data<float>(),
-                              .f = args.f.data<T>(),
-                              .scalars = Scalars(args.alpha, args.beta),
-                              .out = args.out.data<float>()});
+                   ResidualSum<T>{.y = args.y.data<float>(),
+                                  .f = args.f.data<T>(),
+                                  .scalars = ResidualScalars(args.alpha, args.beta),
+                                  .out = args.out.data<float>()});
   });
 }
 
