@@ -10,9 +10,6 @@ namespace entrain {
 // out = in, each f32 or bf16 (rounded to nearest even), equal [rows, last dim], any row strides.
 void Cast(Context& context, const TensorView& in, const TensorView& out);
 
-// out += in: in f32 or bf16, out f32, same size, dense.
-void Add(Context& context, const TensorView& in, const TensorView& out);
-
 }  // namespace entrain
 
 #endif  // ENTRAIN_RUNTIME_KERNELS_CAST_H_

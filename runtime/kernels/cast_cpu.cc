@@ -35,17 +35,4 @@ void Cast(Context& context, const TensorView& in, const TensorView& out) {
   });
 }
 
-void Add(Context& context, const TensorView& in, const TensorView& out) {
-  auto* to = out.data<float>();
-  DispatchFloat(in.dtype(), [&]<typename In>(In) {
-    const In* from = in.data<In>();
-    ParallelForChunks(context, in.size(), kChunk, [&](int64_t begin, int64_t end) {
-      simd::ForEachVector(end - begin, [&](int64_t offset, auto lanes) {
-        const int64_t i = begin + offset;
-        lanes.Store(to + i, lanes.Load(to + i) + lanes.Load(from + i));
-      });
-    });
-  });
-}
-
 }  // namespace entrain::cpu

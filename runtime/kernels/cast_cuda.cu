@@ -22,26 +22,6 @@ struct CastElements {
   }
 };
 
-template <typename In>
-struct AddElements {
-  static constexpr int kInputs = 2;
-  const In* in;
-  float* out;
-
-  template <int n>
-  __device__ __forceinline__ void Load(int64_t i, float (&values)[2][n]) const {
-    LoadVector(in + i, values[0]);
-    LoadVector(out + i, values[1]);
-  }
-  template <int n>
-  __device__ __forceinline__ void Store(int64_t i, const float (&values)[2][n]) const {
-    float sum[n];
-#pragma unroll
-    for (int j = 0; j < n; ++j) sum[j] = values[1][j] + values[0][j];
-    StoreVector(out + i, sum);
-  }
-};
-
 constexpr int kThreads = 256;
 constexpr int64_t kMaxGridRows = 65535;
 
@@ -89,13 +69,6 @@ void Cast(Context& context, const TensorView& in, const TensorView& out) {
         CastRows<1, In, Out>(context, in, out);
       }
     });
-  });
-}
-
-void Add(Context& context, const TensorView& in, const TensorView& out) {
-  DispatchFloat(in.dtype(), [&]<typename In>(In) {
-    ForEachElement(context, in.size(), BeginAtFours(in, out),
-                   AddElements<In>{in.data<In>(), out.data<float>()});
   });
 }
 

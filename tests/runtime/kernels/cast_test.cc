@@ -70,22 +70,6 @@ TEST(CastTest, RowStrides) {
   }
 }
 
-TEST(AddTest, AddsInF32) {
-  for (const DType in : kFloats) {
-    const auto outputs = OnAnyThreads([&](Context& context) {
-      TestTensor from = TestTensor::Normal(in, {40001}, 1);
-      TestTensor to = TestTensor::Normal(DType::kF32, {40001}, 2);
-      Add(context, from.view(), to.view());
-      return std::vector{to};
-    });
-    const TestTensor from = TestTensor::Normal(in, {40001}, 1);
-    const TestTensor before = TestTensor::Normal(DType::kF32, {40001}, 2);
-    for (int64_t i = 0; i < before.size(); ++i) {
-      ASSERT_EQ(outputs[0].At(i), static_cast<float>(before.At(i) + from.At(i)));
-    }
-  }
-}
-
 TEST(CastDeathTest, SaysBothShapes) {
   TestTensor from = TestTensor::F32({4, 2});
   TestTensor to = TestTensor::F32({2, 4});

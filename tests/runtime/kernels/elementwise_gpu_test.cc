@@ -73,25 +73,6 @@ TEST(CastGpuTest, NoElements) {
   Cast(Gpu(), none, none);
   const TensorView strided(nullptr, DType::kF32, {0, 3}, 4);
   Cast(Gpu(), strided, none);
-  Add(Gpu(), none, none);
-}
-
-TEST(AddGpuTest, AddsInF32) {
-  ENTRAIN_REQUIRE_GPU();
-  for (const DType in : kFloatTypes) {
-    for (const int64_t size : kSizes) {
-      GpuTwin from = NormalTwin(in, {size}, 1);
-      GpuTwin to = NormalTwin(DType::kF32, {size}, 2);
-      ExpectTwins([&](Context& c) { Add(c, On(c, from), On(c, to)); }, {{to, 0.0}});
-    }
-  }
-}
-
-TEST(AddGpuTest, FromAnyElementOn) {
-  ENTRAIN_REQUIRE_GPU();
-  GpuTwin from = NormalTwin(DType::kBf16, {5000}, 1);
-  GpuTwin to = NormalTwin(DType::kF32, {5000}, 2);
-  ExpectTwins([&](Context& c) { Add(c, TailOn(c, from), TailOn(c, to)); }, {{to, 0.0}});
 }
 
 TEST(ActivationGpuTest, ForwardAndBackward) {
