@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -27,6 +28,11 @@ size_t Environment(const char* name, size_t otherwise) {
 int Devices() { return static_cast<int>(Environment("ENTRAIN_EMULATED_DEVICES", 1)); }
 
 }  // namespace
+
+size_t MostSharedBytes() {
+  return std::min(kMostSharedBytes,
+                  Environment("ENTRAIN_EMULATED_SHARED_KIB", kMostSharedBytes >> 10) << 10);
+}
 
 size_t TotalMemory() { return Environment("ENTRAIN_EMULATED_MIB", kDefaultMib) << 20; }
 
@@ -82,8 +88,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   properties->multiProcessorCount = kMultiprocessors;
   properties->totalGlobalMem = TotalMemory();
   properties->sharedMemPerBlock = kDefaultSharedBytes;
-  properties->sharedMemPerBlockOptin = kMostSharedBytes;
-  properties->sharedMemPerMultiprocessor = size_t{228} << 10;
+  properties->sharedMemPerBlockOptin = MostSharedBytes();
+  properties->sharedMemPerMultiprocessor = MostSharedBytes() + 1024;
   properties->reservedSharedMemPerBlock = 1024;
   properties->regsPerBlock = properties->regsPerMultiprocessor = 65536;
   properties->warpSize = kWarpLanes;

@@ -8,7 +8,8 @@ namespace entrain::emulated {
 
 inline constexpr char kDeviceName[] = "emulated GPU";
 
-size_t TotalMemory();  // of a device
+size_t TotalMemory();      // of a device
+size_t MostSharedBytes();  // of a block
 
 }  // namespace entrain::emulated
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "tests/support/emulated_gpu/block_runner.h"
+#include "tests/support/emulated_gpu/device_info.h"
 #include "tests/support/emulated_gpu/emulated_gpu.h"
 #include "tests/support/emulated_gpu/executable_symbols.h"
 #include "tests/support/emulated_gpu/streams.h"
@@ -64,7 +65,7 @@ cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribu
   const Lock lock = TakeLock();
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
   Kernel& kernel = KernelOf(function);
-  if (value < 0 || static_cast<size_t>(value) + kernel.static_bytes > kMostSharedBytes) {
+  if (value < 0 || static_cast<size_t>(value) + kernel.static_bytes > MostSharedBytes()) {
     return Result(cudaErrorInvalidValue);
   }
   kernel.allowed_bytes = static_cast<size_t>(value);
