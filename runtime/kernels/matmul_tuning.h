@@ -1,5 +1,6 @@
-// Which of cuBLASLt's algorithms a product runs on: the first that its heuristics name, or one chosen by measurement. Other
-// algorithms give other last bits: a run repeats itself bit for bit on one table of choices. The CPU has nothing to choose.
+// Which of cuBLASLt's algorithms a product runs on: the first that its heuristics name, with few long sums cut into parts by a rule
+// (matmul_splits_cuda.h), or one chosen by measurement. Other algorithms give other last bits: a run repeats itself bit for bit on
+// one table of choices. The CPU has nothing to choose.
 #ifndef ENTRAIN_RUNTIME_KERNELS_MATMUL_TUNING_H_
 #define ENTRAIN_RUNTIME_KERNELS_MATMUL_TUNING_H_
 
@@ -15,7 +16,7 @@ namespace entrain {
 struct MatmulTuning {
   int rounds = 5;            // the median of these counts
   double round_ms = 2.0;     // of one algorithm, about
-  double least_gain = 0.01;  // below which the heuristics' choice stays
+  double least_gain = 0.01;  // below which the first choice stays
 };
 
 // One product's outcome. A choice of −1: the product and its epilogue run apart, as two ops.
