@@ -2,7 +2,7 @@
 //
 //   entrain tuning 1
 //   attention <B> <T> <H> <D> <dtype> <entropies' gradient> <engine> <ms of entrain's> <ms of cuDNN's> <cuDNN's name, or why there is none>
-//   entrain matmul table 1 ...                                                          (runtime/kernels/matmul_tuning.h, to the end)
+//   entrain matmul table 2 ...                                                          (runtime/kernels/matmul_tuning.h, to the end)
 #ifndef ENTRAIN_LAUNCHER_TUNING_TABLE_H_
 #define ENTRAIN_LAUNCHER_TUNING_TABLE_H_
 

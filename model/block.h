@@ -27,7 +27,8 @@ class Block {
   };
   Saved AllocateSaved(Arena& arena, int64_t batch, int64_t positions, DType compute) const;
 
-  // x → the stream behind the block, in out f32 [stream rows, C] (not x's memory), whose last sum may be left pending; entropy f32 [B, H, T], this rank's heads; sums as TensorParallel::BeginSum.
+  // x → the stream behind the block, in out f32 [stream rows, C] (not x's memory), its last sum perhaps left pending; entropy f32
+  // [B, H, T], this rank's heads; sums as TensorParallel::BeginSum.
   ResidualStream Forward(Context& context, const ParamSet& params, const ResidualStream& x,
                          const TensorView& out, const TensorView& sums, const TensorView& entropy,
                          Saved& saved) const;

@@ -30,8 +30,8 @@ class FfnLayer {
   };
   Saved AllocateSaved(Arena& arena, int64_t rows, DType compute) const;
 
-  // z [R, C] compute dtype, its stream rows filled; y, out f32 [stream rows, C]: out = β·y + (1/α)·FFN(z), with scales pending. out
-  // must not alias y; sums as TensorParallel::BeginSum.
+  // z [R, C] compute dtype, its stream rows filled; y, out f32 [stream rows, C]: out = β·y + (1/α)·FFN(z), which is left pending
+  // where there are scales. out must not alias y; sums as TensorParallel::BeginSum.
   ResidualStream Forward(Context& context, const ParamSet& params, const TensorView& z,
                          const TensorView& y, const TensorView& out, const TensorView& sums,
                          const Saved& saved) const;

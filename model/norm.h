@@ -41,8 +41,8 @@ class NormLayer {
   };
   Saved AllocateSaved(Arena& arena, int64_t rows, DType compute) const;
 
-  // stream → saved.out, and x where that was pending. Without a norm in fp32, where all rows are here, saved.out becomes x itself: no
-  // copy.
+  // stream → saved.out, and x where that was pending. Without a norm in fp32, where all rows are here, saved.out becomes x
+  // itself: no copy.
   void Forward(Context& context, const ParamSet& params, const ResidualStream& stream,
                Saved& saved) const;
 

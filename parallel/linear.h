@@ -102,7 +102,8 @@ class RowLinear {
   RowLinear() = default;
   RowLinear(ParamSet& params, const std::string& name, LinearSpec spec, const TensorParallel& tp);
 
-  // x [R, in/n]; y f32 [stream rows, out] = the sum over ranks of x·W, and b [+ addend, like y, or y itself]. scratch as TensorParallel::BeginSum.
+  // x [R, in/n]; y f32 [stream rows, out] = the sum over ranks of x·W, and b [+ addend, like y, or y itself]. scratch as
+  // TensorParallel::BeginSum.
   struct ForwardArgs {
     TensorView x;
     TensorView y;

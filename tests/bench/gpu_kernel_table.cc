@@ -21,6 +21,7 @@
 #include "runtime/kernels/matmul_tuning.h"
 #include "runtime/kernels/reduce.h"
 #include "runtime/kernels/residual.h"
+#include "runtime/kernels/residual_norm.h"
 #include "runtime/kernels/rotary.h"
 #include "tests/bench/gpu_operands.h"
 #include "tests/bench/gpu_products.h"
@@ -133,6 +134,14 @@ class Table {
     });
     Bytes("residual forward", 2 * x.bytes() + out.bytes(),
           [&] { ResidualForward(context_, {.y = x, .f = out, .out = dx}); });
+    Bytes("residual and layernorm", 3 * x.bytes() + out.bytes(), [&] {
+      ResidualNormForward(context_, {.sum = {.y = x, .f = dx, .out = dx},
+                                     .gain = gain,
+                                     .bias = bias,
+                                     .normed = out,
+                                     .mean = mean,
+                                     .rstd = rstd});
+    });
     Bytes("residual backward", x.bytes() + out.bytes(),
           [&] { ResidualBackward(context_, {.dout = x, .dy = x, .df = out}); });
     Embeddings(x);
@@ -163,9 +172,8 @@ class Table {
     const VocabCrossEntropy cross_entropy({}, {0, shapes_.vocab});
     Arena memory(context_, int64_t{4} << 20);
     const VocabCrossEntropy::Saved saved = VocabCrossEntropy::AllocateSaved(memory, rows);
-    // The logits are read twice, for the sums and for the gradient. Runs on its own output after the first: as good a row
-    // of logits as any.
-    Bytes("cross-entropy", 2 * logits.bytes() + logits.bytes() / 2, [&] {
+    // Runs on its own output after the first: as good a row of logits as any.
+    Bytes("cross-entropy", logits.bytes() + logits.bytes() / 2, [&] {
       cross_entropy.Run(context_,
                         {.logits = logits, .targets = targets, .loss = loss, .dlogits = dlogits},
                         saved);

@@ -52,7 +52,7 @@ TEST_F(TunedRunsTest, ATableIsWrittenAndGivesTheSameBitsToOthersAndWhenItIsCut) 
               AllOf(HasSubstr("products measured"), HasSubstr("attention")));
   const std::string table = Table(tuned);
   EXPECT_THAT(table, AllOf(HasSubstr("entrain tuning 1\nattention "),
-                           HasSubstr("entrain matmul table 1\n")));
+                           HasSubstr("entrain matmul table 2\n")));
   // It continues by its table, whatever the configuration says by now.
   EXPECT_THAT(Run({"--resume", "must", "--set", "train.tune=false"}).output,
               HasSubstr("products by " + tuned + "/tuning.txt"));
@@ -102,7 +102,7 @@ TEST_F(TunedRunsTest, ATableOfAnotherGpuIsRefused) {
   RunIn("tuned");
   const std::string path = folder_.path() + "/foreign.txt";
   ASSERT_TRUE(WriteTextAtomically(FileSystem::Posix(), path,
-                                  "entrain tuning 1\nentrain matmul table 1\nNVIDIA X, 1 "
+                                  "entrain tuning 1\nentrain matmul table 2\nNVIDIA X, 1 "
                                   "multiprocessors, cuBLASLt 1\n")
                   .ok());
   const ProcessResult result = Run({"--set", "train.tuning=" + path}, 78);

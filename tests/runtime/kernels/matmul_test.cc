@@ -6,76 +6,14 @@
 #include <vector>
 
 #include "runtime/kernels/matmul_tuning.h"
-#include "tests/support/test_tensor.h"
+#include "tests/support/matmul_operands.h"
 
 namespace entrain {
 namespace {
 
-struct Case {
-  int64_t m, n, k;
-  DType dtype = DType::kF32;
-  DType out_dtype = DType::kF32;
-  bool transpose_a = false;
-  bool transpose_b = false;
-  bool bias = false;
-  bool accumulate = false;
-  bool addend = false;
-  int64_t padding = 0;  // elements between rows of each operand
-};
-
-std::ostream& operator<<(std::ostream& stream, const Case& c) {
-  return stream << c.m << "x" << c.n << "x" << c.k << " " << kDTypeNames.Name(c.dtype) << " to "
-                << kDTypeNames.Name(c.out_dtype) << (c.transpose_a ? " T" : " N")
-                << (c.transpose_b ? "T" : "N") << (c.bias ? " bias" : "")
-                << (c.accumulate ? " accumulate" : "") << (c.addend ? " addend" : "") << " padding "
-                << c.padding;
-}
-
-TestTensor Matrix(DType dtype, int64_t rows, int64_t columns, uint64_t stream, int64_t padding) {
-  return TestTensor::Normal(dtype, {rows, columns}, stream, 1.0, columns + padding);
-}
-
-struct Operands {
-  TestTensor a, b, out, bias, addend;
-
-  explicit Operands(const Case& c)
-      : a(Matrix(c.dtype, c.transpose_a ? c.k : c.m, c.transpose_a ? c.m : c.k, 1, c.padding)),
-        b(Matrix(c.dtype, c.transpose_b ? c.n : c.k, c.transpose_b ? c.k : c.n, 2, c.padding)),
-        out(Matrix(c.out_dtype, c.m, c.n, 3, c.padding)),
-        bias(TestTensor::Normal(DType::kF32, {c.n}, 4)),
-        addend(Matrix(DType::kF32, c.m, c.n, 5, c.padding / 2)) {}
-
-  MatmulArgs Args(const Case& c) {
-    return {.a = a.view(),
-            .b = b.view(),
-            .out = out.view(),
-            .bias = c.bias ? bias.view() : TensorView(),
-            .addend = c.addend ? addend.view() : TensorView(),
-            .transpose_a = c.transpose_a,
-            .transpose_b = c.transpose_b,
-            .accumulate = c.accumulate};
-  }
-
-  Doubles Reference(const Case& c) const {
-    Doubles result;
-    for (int64_t i = 0; i < c.m; ++i) {
-      for (int64_t j = 0; j < c.n; ++j) {
-        double sum = (c.bias ? bias.At(j) : 0.0) + (c.accumulate ? out.At(i * c.n + j) : 0.0) +
-                     (c.addend ? addend.At(i * c.n + j) : 0.0);
-        for (int64_t k = 0; k < c.k; ++k) {
-          sum += a.At(c.transpose_a ? k * c.m + i : i * c.k + k) *
-                 b.At(c.transpose_b ? j * c.k + k : k * c.n + j);
-        }
-        result.push_back(sum);
-      }
-    }
-    return result;
-  }
-};
-
-void ExpectCorrect(const Case& c) {
+void ExpectCorrect(const ProductCase& c) {
   for (const int num_threads : {1, 2, 3}) {
-    Operands operands(c);
+    ProductOperands operands(c);
     const Doubles reference = operands.Reference(c);
     const auto context = CpuContext(num_threads);
     Matmul(*context, operands.Args(c));
@@ -138,13 +76,13 @@ TEST(MatmulTest, Addends) {
 // The bits of an addend are those of a copy of it that is added to.
 TEST(MatmulTest, AnAddendIsWhatIsAccumulatedOn) {
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
-    const Case c = {.m = 37, .n = 53, .k = 29, .dtype = dtype, .bias = true, .addend = true};
-    Operands apart(c), over(c), accumulated(c);
+    const ProductCase c = {.m = 37, .n = 53, .k = 29, .dtype = dtype, .bias = true, .addend = true};
+    ProductOperands apart(c), over(c), accumulated(c);
     apart.out.Fill(NAN);
     const std::vector<std::byte> before = apart.addend.bytes();
     Matmul(*CpuContext(2), apart.Args(c));
     EXPECT_EQ(apart.addend.bytes(), before);
-    for (Operands* copy : {&over, &accumulated}) {
+    for (ProductOperands* copy : {&over, &accumulated}) {
       for (int64_t i = 0; i < c.m * c.n; ++i) copy->out.Set(i, apart.addend.At(i));
     }
     MatmulArgs args = over.Args(c);
@@ -204,8 +142,8 @@ TEST(MatmulTest, LongSums) {
 }
 
 TEST(MatmulTest, PaddingBetweenRowsIsLeftAlone) {
-  const Case c = {.m = 5, .n = 6, .k = 7, .padding = 3};
-  Operands operands(c);
+  const ProductCase c = {.m = 5, .n = 6, .k = 7, .padding = 3};
+  ProductOperands operands(c);
   const std::vector<std::byte> before = operands.out.bytes();
   Matmul(*CpuContext(2), operands.Args(c));
   const auto* now = reinterpret_cast<const float*>(operands.out.bytes().data());
@@ -216,11 +154,11 @@ TEST(MatmulTest, PaddingBetweenRowsIsLeftAlone) {
 
 TEST(MatmulTest, SameBitsEveryTime) {
   for (const int num_threads : {1, 2}) {
-    const Case c = {.m = 130, .n = 70, .k = 300, .transpose_a = true};
+    const ProductCase c = {.m = 130, .n = 70, .k = 300, .transpose_a = true};
     const auto context = CpuContext(num_threads);
-    Operands first(c);
+    ProductOperands first(c);
     Matmul(*context, first.Args(c));
-    Operands second(c);
+    ProductOperands second(c);
     Matmul(*CpuContext(num_threads), second.Args(c));
     EXPECT_EQ(first.out.bytes(), second.out.bytes());
   }
@@ -229,83 +167,20 @@ TEST(MatmulTest, SameBitsEveryTime) {
 TEST(MatmulTest, OneContextServesManyShapes) {
   const auto context = CpuContext(2);
   for (const int64_t n : {16, 64, 17, 64, 16}) {
-    const Case c = {.m = 8, .n = n, .k = 32};
-    Operands operands(c);
+    const ProductCase c = {.m = 8, .n = n, .k = 32};
+    ProductOperands operands(c);
     Matmul(*context, operands.Args(c));
     EXPECT_LT(RelativeError(operands.out.values(), operands.Reference(c)), 2e-6) << c;
   }
 }
 
 TEST(MatmulTest, NonFiniteGoesThrough) {
-  const Case c = {.m = 4, .n = 4, .k = 4};
-  Operands operands(c);
+  const ProductCase c = {.m = 4, .n = 4, .k = 4};
+  ProductOperands operands(c);
   operands.a.Set(5, NAN);
   Matmul(*CpuContext(1), operands.Args(c));
   EXPECT_TRUE(std::isnan(operands.out.At(4)));
   EXPECT_FALSE(std::isnan(operands.out.At(0)));
-}
-
-// ---- epilogues ----
-
-double Gelu(double x) {
-  return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
-}
-double GeluDerivative(double x) {
-  constexpr double kStep = 1e-5;
-  return (Gelu(x + kStep) - Gelu(x - kStep)) / (2.0 * kStep);
-}
-
-TEST(MatmulEpilogueTest, GeluKeepsWhatItSees) {
-  for (const DType dtype : {DType::kF32, DType::kBf16}) {
-    const Case c = {.m = 19, .n = 40, .k = 23, .dtype = dtype, .out_dtype = dtype, .bias = true};
-    Operands operands(c);
-    TestTensor aux(dtype, {c.m, c.n});
-    aux.Fill(NAN);
-    operands.out.Fill(NAN);
-    Doubles expected = Operands(c).Reference(c);
-    MatmulArgs args = operands.Args(c);
-    args.epilogue = MatmulEpilogue::kGelu;
-    args.aux = aux.view();
-    Matmul(*CpuContext(2), args);
-    EXPECT_LT(RelativeError(aux.values(), expected), Tolerance(dtype));
-    for (double& value : expected) value = Gelu(value);
-    EXPECT_LT(RelativeError(operands.out.values(), expected), 2.0 * Tolerance(dtype));
-  }
-}
-
-TEST(MatmulEpilogueTest, GeluGradient) {
-  for (const DType dtype : {DType::kF32, DType::kBf16}) {
-    const Case c = {
-        .m = 19, .n = 40, .k = 23, .dtype = dtype, .out_dtype = dtype, .transpose_b = true};
-    Operands operands(c);
-    TestTensor aux = TestTensor::Normal(dtype, {c.m, c.n}, 9);
-    operands.out.Fill(NAN);
-    Doubles expected = Operands(c).Reference(c);
-    for (size_t i = 0; i < expected.size(); ++i) {
-      expected[i] *= GeluDerivative(aux.At(static_cast<int64_t>(i)));
-    }
-    MatmulArgs args = operands.Args(c);
-    args.epilogue = MatmulEpilogue::kGeluGradient;
-    args.aux = aux.view();
-    Matmul(*CpuContext(2), args);
-    EXPECT_LT(RelativeError(operands.out.values(), expected), 2.0 * Tolerance(dtype));
-  }
-}
-
-TEST(MatmulEpilogueDeathTest, ChecksItsOperands) {
-  const auto context = CpuContext(1);
-  const Case c = {.m = 3, .n = 4, .k = 5, .bias = true};
-  Operands operands(c);
-  TestTensor aux = TestTensor::F32({3, 4});
-  MatmulArgs args = operands.Args(c);
-  args.epilogue = MatmulEpilogue::kGelu;
-  EXPECT_DEATH(Matmul(*context, args), "matmul aux");
-  args.aux = aux.view();
-  args.accumulate = true;
-  EXPECT_DEATH(Matmul(*context, args), "does not accumulate");
-  args.accumulate = false;
-  args.epilogue = MatmulEpilogue::kGeluGradient;
-  EXPECT_DEATH(Matmul(*context, args), "takes no bias");
 }
 
 TEST(MatmulTuningTest, NothingOnTheCpu) {

@@ -1,0 +1,81 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <iterator>
+#include <limits>
+#include <vector>
+
+#include "tests/support/cross_entropy_gpu_case.h"
+
+namespace entrain {
+namespace {
+
+// Beside the others, rows that shared memory does not hold.
+std::vector<CrossEntropyCase> WholeCases() {
+  std::vector<CrossEntropyCase> cases(std::begin(kCrossEntropyCases), std::end(kCrossEntropyCases));
+  cases.push_back({.rows = 2, .vocab = 70001, .width = 70016, .spread = 5.0, .stride = 70020});
+  cases.push_back({.rows = 1, .vocab = 61000, .width = 61001, .spread = 5.0});
+  return cases;
+}
+
+TEST(WholeCrossEntropyGpuTest, AgreesWithTheCpuAndItself) {
+  ENTRAIN_REQUIRE_GPU();
+  for (const CrossEntropyCase& c : WholeCases()) {
+    for (const DType dtype : {DType::kF32, DType::kBf16}) {
+      SCOPED_TRACE(testing::Message() << c.vocab << " of " << c.width << " columns");
+      CrossEntropyTwins operands(c), again(c);
+      OnBoth([&](Context& context, auto view) {
+        operands.Whole(context, view, GradientView(view(operands.logits), dtype), 0.25F);
+      });
+      OnGpu([&](Context& context, auto view) {
+        again.Whole(context, view, GradientView(view(again.logits), dtype), 0.25F);
+      });
+      EXPECT_EQ(operands.loss.gpu.Bytes(), again.loss.gpu.Bytes());
+      EXPECT_EQ(operands.logits.gpu.Bytes(), again.logits.gpu.Bytes());
+      EXPECT_LT(operands.loss.Error(), 1e-6);
+      const Doubles gradient = GpuGradient(operands, dtype);
+      EXPECT_LT(RelativeError(gradient, ValuesOf(GradientView(operands.logits.cpu.view(), dtype))),
+                Tolerance(dtype));
+      for (int64_t row = 0; row < c.rows; ++row) {
+        for (int64_t i = c.vocab; i < c.width; ++i) ASSERT_EQ(gradient[row * c.width + i], 0.0);
+      }
+    }
+  }
+}
+
+TEST(WholeCrossEntropyGpuTest, LossOnlyLeavesLogits) {
+  ENTRAIN_REQUIRE_GPU();
+  CrossEntropyTwins operands(kCrossEntropyCases[2]);
+  const std::vector<uint8_t> before = operands.logits.gpu.Bytes();
+  OnBoth([&](Context& context, auto view) { operands.Whole(context, view, TensorView(), 1.0F); });
+  EXPECT_EQ(operands.logits.gpu.Bytes(), before);
+  EXPECT_LT(operands.loss.Error(), 1e-6);
+}
+
+TEST(WholeCrossEntropyGpuTest, NonFiniteStaysInItsRowAndPaddingHasNoPart) {
+  ENTRAIN_REQUIRE_GPU();
+  const CrossEntropyCase& c = kCrossEntropyCases[4];
+  for (const float value :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    CrossEntropyTwins operands(c);
+    std::vector<float> logits = operands.logits.gpu.Get();
+    for (size_t i = 0; i < logits.size(); ++i) {
+      if (static_cast<int64_t>(i) % c.width >= c.vocab) logits[i] = NAN;
+    }
+    logits[4321] = value;
+    operands.logits.gpu.Set(logits);
+    OnGpu([&](Context& context, auto view) {
+      operands.Whole(context, view, GradientView(view(operands.logits), DType::kBf16), 1.0F);
+    });
+    const std::vector<float> loss = operands.loss.gpu.Get();
+    EXPECT_FALSE(std::isfinite(loss[0]));
+    EXPECT_TRUE(std::isfinite(loss[1]));
+    const Doubles gradient = GpuGradient(operands, DType::kBf16);
+    EXPECT_FALSE(std::isfinite(gradient[0]));
+    EXPECT_TRUE(std::isfinite(gradient[static_cast<size_t>(c.width)]));
+    EXPECT_EQ(gradient[static_cast<size_t>(c.width) - 1], 0.0);
+  }
+}
+
+}  // namespace
+}  // namespace entrain
