@@ -135,7 +135,7 @@ class Table {
     Bytes("residual forward", 2 * x.bytes() + out.bytes(),
           [&] { ResidualForward(context_, {.y = x, .f = out, .out = dx}); });
     Bytes("residual and layernorm", 3 * x.bytes() + out.bytes(), [&] {
-      ResidualNormForward(context_, {.sum = {.y = x, .f = dx, .out = dx},
+      ResidualNormForward(context_, {.sum = {.y = dx, .f = x, .out = dx},
                                      .gain = gain,
                                      .bias = bias,
                                      .normed = out,
