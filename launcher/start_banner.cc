@@ -40,6 +40,9 @@ std::string Memory(const MemoryPlan& m, int64_t available) {
       static_cast<double>(m.parameters + m.factors) / kMegabyte,
       static_cast<double>(m.optimizer) / kMegabyte, static_cast<double>(m.activations) / kMegabyte,
       static_cast<double>(m.program) / kMegabyte);
+  if (m.scratch > 0) {
+    absl::StrAppendFormat(&text, ", ops %.0f", static_cast<double>(m.scratch) / kMegabyte);
+  }
   if (m.attention > 0) {
     absl::StrAppendFormat(&text, ", attention's workspace %.0f",
                           static_cast<double>(m.attention) / kMegabyte);

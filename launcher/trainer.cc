@@ -17,6 +17,16 @@ namespace {
 // Code, shared libraries, the matrix products' work space: measured (tests/bench/RESULTS.md).
 constexpr int64_t kProgramBytes = int64_t{32} << 20;
 
+// On a GPU: the most that matrix products take as workspace, other ops' partial sums, and eight numbers of each row of attention.
+int64_t ScratchBytes(const TrainConfig& config, const MeshShape& mesh, DeviceKind device) {
+  if (device == DeviceKind::kCpu) return 0;
+  constexpr int64_t kOfProducts = int64_t{64} << 20, kOfSums = int64_t{32} << 20;
+  constexpr int64_t kOfARow = 8 * sizeof(float);
+  return kOfProducts + kOfSums +
+         kOfARow * config.micro_batch(mesh.dp) * config.model.context * config.model.heads /
+             mesh.tp;
+}
+
 AdamWHyperparameters Hyperparameters(const OptimizerSection& optimizer) {
   return {.beta1 = optimizer.beta1,
           .beta2 = optimizer.beta2,
@@ -92,6 +102,7 @@ MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, DeviceKi
           .factors = model.FactorBytes(config.compute_dtype()),
           .activations = Trainer::StepBytes(config, mesh.dp, device, model),
           .wire = GradientBuckets::BytesNeeded(model.params(), mesh.dp, WireOf(config.parallel)),
+          .scratch = ScratchBytes(config, mesh, device),
           .snapshot = config.checkpoint.background ? MostBytesToWrite(model, mesh.dp) : 0,
           .program = kProgramBytes};
 }

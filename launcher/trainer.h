@@ -30,12 +30,14 @@ struct MemoryPlan {
   int64_t factors = 0;      // built matrices of weight and spectral norm
   int64_t activations = 0;  // one micro-step; validation works in the same memory
   int64_t wire = 0;         // gradients as they travel
+  int64_t scratch = 0;      // on a GPU: of products, of the rows that attention's backward looks at
   int64_t attention = 0;    // workspace of cuDNN's backward
   int64_t snapshot = 0;     // copy that a background save writes from
   int64_t program = 0;      // code, libraries, their work space, prefetched batches
 
   int64_t total() const {
-    return parameters + optimizer + factors + activations + wire + attention + snapshot + program;
+    return parameters + optimizer + factors + activations + wire + scratch + attention + snapshot +
+           program;
   }
   // What of it lies in the memory of the device that computes; on a GPU the rest is the host's.
   int64_t on_device(DeviceKind device) const {
