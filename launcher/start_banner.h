@@ -6,8 +6,9 @@
 #include <vector>
 
 #include "launcher/communication_plan.h"
+#include "launcher/memory_plan.h"
+#include "launcher/step_graph.h"
 #include "launcher/thread_plan.h"
-#include "launcher/trainer.h"
 #include "parallel/comm/device_collectives.h"
 
 namespace entrain {

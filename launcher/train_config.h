@@ -132,6 +132,10 @@ struct TrainConfig {
     return train.micro_batch == 0 ? train.global_batch / dp : train.micro_batch;
   }
   int64_t accumulation(int dp) const { return train.global_batch / (micro_batch(dp) * dp); }
+  // Of gradients as they travel.
+  DType wire_dtype() const {
+    return parallel.reduce_precision == Precision::kBf16 ? DType::kBf16 : DType::kF32;
+  }
   DType compute_dtype() const {
     return train.precision == Precision::kBf16 ? DType::kBf16 : DType::kF32;
   }

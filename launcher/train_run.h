@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/memory_plan.h"
 #include "launcher/metrics.h"
 #include "launcher/progress.h"
 #include "launcher/resume.h"

@@ -14,19 +14,6 @@
 namespace entrain {
 namespace {
 
-// Code, shared libraries, the matrix products' work space: measured (tests/bench/RESULTS.md).
-constexpr int64_t kProgramBytes = int64_t{32} << 20;
-
-// On a GPU: the most that matrix products take as workspace, other ops' partial sums, and eight numbers of each row of attention.
-int64_t ScratchBytes(const TrainConfig& config, const MeshShape& mesh, DeviceKind device) {
-  if (device == DeviceKind::kCpu) return 0;
-  constexpr int64_t kOfProducts = int64_t{64} << 20, kOfSums = int64_t{32} << 20;
-  constexpr int64_t kOfARow = 8 * sizeof(float);
-  return kOfProducts + kOfSums +
-         kOfARow * config.micro_batch(mesh.dp) * config.model.context * config.model.heads /
-             mesh.tp;
-}
-
 AdamWHyperparameters Hyperparameters(const OptimizerSection& optimizer) {
   return {.beta1 = optimizer.beta1,
           .beta2 = optimizer.beta2,
@@ -35,14 +22,10 @@ AdamWHyperparameters Hyperparameters(const OptimizerSection& optimizer) {
           .clip = optimizer.clip};
 }
 
-DType WireOf(const ParallelSection& parallel) {
-  return parallel.reduce_precision == Precision::kBf16 ? DType::kBf16 : DType::kF32;
-}
-
-GradientBuckets::Options BucketOptions(const ParallelSection& parallel,
-                                       const AdamWOptimizer& optimizer) {
-  GradientBuckets::Options options{.bucket_bytes = static_cast<int64_t>(parallel.bucket_mb * 1e6),
-                                   .wire = WireOf(parallel)};
+GradientBuckets::Options BucketOptions(const TrainConfig& config, const AdamWOptimizer& optimizer) {
+  GradientBuckets::Options options{
+      .bucket_bytes = static_cast<int64_t>(config.parallel.bucket_mb * 1e6),
+      .wire = config.wire_dtype()};
   if (optimizer.sharded()) options.owned = optimizer.ranges();
   return options;
 }
@@ -63,71 +46,7 @@ TensorView Slice(const TensorView& dense, int64_t begin, int64_t count) {
   return {data, dense.dtype(), {count}};
 }
 
-std::vector<ElementRange> UpdatedRanges(const TrainConfig& config, int dp, const ParamSet& params) {
-  return AdamWOptimizer::RangesOf(params, dp, static_cast<int>(config.parallel.zero));
-}
-
-// Of the rank that holds most.
-int64_t ParameterBytes(const TrainConfig& config, const MeshShape& mesh, const ParamSet& params) {
-  int64_t most = 0;
-  for (const ElementRange& range : UpdatedRanges(config, mesh.dp, params)) {
-    most = std::max(most, params.BytesNeeded(config.compute_dtype(), true, range));
-  }
-  return most;
-}
-
 }  // namespace
-
-ActivationLayout TrainingLayout(const TrainConfig& config, int dp, DeviceKind device) {
-  return {.batch = config.micro_batch(dp),
-          .positions = config.model.context,
-          .compute = config.compute_dtype(),
-          .training = true,
-          .recompute = config.train.recompute,
-          .logits_rows = Head::ChunkRows(device)};
-}
-
-void AllocateForTraining(const TrainConfig& config, Context& context, const Mesh& mesh,
-                         Model& model) {
-  const Communicator& dp = mesh.dp();
-  const std::vector<ElementRange> ranges = UpdatedRanges(config, dp.size(), model.params());
-  model.Allocate(context, config.compute_dtype(), true, ranges[static_cast<size_t>(dp.rank())]);
-}
-
-MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, DeviceKind device,
-                      Model& model) {
-  return {.parameters = ParameterBytes(config, mesh, model.params()),
-          .optimizer = AdamWOptimizer::BytesNeeded(model.params(), mesh.dp,
-                                                   static_cast<int>(config.parallel.zero)),
-          .factors = model.FactorBytes(config.compute_dtype()),
-          .activations = Trainer::StepBytes(config, mesh.dp, device, model),
-          .wire = GradientBuckets::BytesNeeded(model.params(), mesh.dp, WireOf(config.parallel)),
-          .scratch = ScratchBytes(config, mesh, device),
-          .snapshot = config.checkpoint.background ? MostBytesToWrite(model, mesh.dp) : 0,
-          .program = kProgramBytes};
-}
-
-Trainer::StepMemory Trainer::LayOut(Arena& arena, const TrainConfig& config, int dp,
-                                    DeviceKind device, const Model& model) {
-  StepMemory memory;
-  memory.activations =
-      model.transformer().AllocateActivations(arena, TrainingLayout(config, dp, device));
-  const Activations& a = memory.activations;
-  memory.tokens =
-      arena.Allocate("tokens of a step", DType::kI32, {config.accumulation(dp), 2, a.rows()});
-  memory.verdict = arena.Allocate("loss and penalty", DType::kF64, {2});
-  memory.moments = config.accumulation(dp) == 1
-                       ? a.moments
-                       : AllocateMoments(arena, a.entropy.dim(0), a.entropy.dim(2));
-  return memory;
-}
-
-int64_t Trainer::StepBytes(const TrainConfig& config, int dp, DeviceKind device,
-                           const Model& model) {
-  Arena measure;
-  LayOut(measure, config, dp, device, model);
-  return measure.peak_bytes();
-}
 
 Trainer::Trainer(const TrainConfig& config, Context& context, const Mesh& mesh, Model& model,
                  const TokenDataset& data)
@@ -138,7 +57,7 @@ Trainer::Trainer(const TrainConfig& config, Context& context, const Mesh& mesh, 
       data_(data),
       optimizer_(model.params(), Hyperparameters(config.optimizer), mesh.device_dp(),
                  static_cast<int>(config.parallel.zero)),
-      buckets_(model.params(), mesh.device_dp(), BucketOptions(config.parallel, optimizer_)),
+      buckets_(model.params(), mesh.device_dp(), BucketOptions(config, optimizer_)),
       arena_(context, StepBytes(config, mesh.dp().size(), context.device(), model)),
       staged_(context.device(), config.accumulation(mesh.dp().size()) * 2 *
                                     config.micro_batch(mesh.dp().size()) * config.model.context *
@@ -191,7 +110,7 @@ absl::Status Trainer::StageBatches() {
 
 StepReport Trainer::Step() {
   Arena::Scope scope(arena_);
-  StepMemory memory = LayOut(arena_, config_, mesh_.dp().size(), context_.device(), model_);
+  StepMemory memory = LayOutStep(arena_, config_, mesh_.dp().size(), context_.device(), model_);
   Begin(memory);
   if (graph_) {
     // The host decides nothing else: the ops of any two steps with one strength of zero or not are the same.

@@ -10,6 +10,7 @@
 
 #include "launcher/evaluator.h"
 #include "launcher/step_graph.h"
+#include "launcher/step_memory.h"
 #include "launcher/step_times.h"
 #include "launcher/train_config.h"
 #include "launcher/train_state.h"
@@ -22,38 +23,6 @@
 #include "runtime/device/pinned_buffer.h"
 
 namespace entrain {
-
-// Bytes that a run takes, by kind; what --dry-run prints.
-struct MemoryPlan {
-  int64_t parameters = 0;   // values held, gradients, bf16 copies
-  int64_t optimizer = 0;    // moments
-  int64_t factors = 0;      // built matrices of weight and spectral norm
-  int64_t activations = 0;  // one micro-step; validation works in the same memory
-  int64_t wire = 0;         // gradients as they travel
-  int64_t scratch = 0;      // on a GPU: of products, of the rows that attention's backward looks at
-  int64_t attention = 0;    // workspace of cuDNN's backward
-  int64_t snapshot = 0;     // copy that a background save writes from
-  int64_t program = 0;      // code, libraries, their work space, prefetched batches
-
-  int64_t total() const {
-    return parameters + optimizer + factors + activations + wire + scratch + attention + snapshot +
-           program;
-  }
-  // What of it lies in the memory of the device that computes; on a GPU the rest is the host's.
-  int64_t on_device(DeviceKind device) const {
-    return device == DeviceKind::kCpu ? total() : total() - snapshot - program;
-  }
-};
-// A micro-step's on one of `dp` ranks.
-ActivationLayout TrainingLayout(const TrainConfig& config, int dp, DeviceKind device);
-
-// Of one rank of the mesh; the model is that rank's part.
-MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, DeviceKind device,
-                      Model& model);
-
-// Takes memory for the model of this rank. Of fp32 values of which there are bf16 copies, those that it updates are enough.
-void AllocateForTraining(const TrainConfig& config, Context& context, const Mesh& mesh,
-                         Model& model);
 
 struct StepReport {
   double loss = 0.0;     // mean over the global batch, nats
@@ -95,21 +64,6 @@ class Trainer {
   AdamWOptimizer& optimizer() { return optimizer_; }
 
  private:
-  // What a step's ops work in; laid out anew for each, at the same place.
-  struct StepMemory {
-    Activations activations;
-    TensorView tokens;  // i32 [micro-steps, 2, R]: inputs and targets
-    TensorView
-        verdict;  // f64 [2]: mean loss, and what the penalty's sum is: not finite, no update is made
-    HeadMoments moments;  // of all micro-steps and dp ranks
-  };
-  static StepMemory LayOut(Arena& arena, const TrainConfig& config, int dp, DeviceKind device,
-                           const Model& model);
-  static int64_t StepBytes(const TrainConfig& config, int dp, DeviceKind device,
-                           const Model& model);
-  friend MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, DeviceKind device,
-                               Model& model);
-
   int64_t micro_steps() const { return config_.accumulation(mesh_.dp().size()); }
   // The next step's batches from the loader into staged_.
   absl::Status StageBatches();

@@ -4,7 +4,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "launcher/trainer.h"
 #include "launcher/tuning_warm_up.h"
 #include "runtime/device/device_memory.h"
 #include "runtime/kernels/matmul_tuning.h"

@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "launcher/trainer.h"
+#include "launcher/step_memory.h"
 #include "runtime/device/device_memory.h"
 
 namespace entrain {

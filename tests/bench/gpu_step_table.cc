@@ -9,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "launcher/memory_plan.h"
 #include "launcher/trainer.h"
 #include "parallel/comm/communicator_host.h"
 #include "runtime/base/check.h"

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "launcher/free_memory.h"
+#include "launcher/memory_plan.h"
 #include "launcher/trainer.h"
 #include "model/step_cost.h"
 #include "parallel/comm/communicator_host.h"

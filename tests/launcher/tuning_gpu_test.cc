@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "launcher/trainer.h"
+#include "launcher/memory_plan.h"
 #include "launcher/tuning.h"
 #include "parallel/comm/device_collectives.h"
 #include "runtime/kernels/matmul_tuning.h"

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/memory_plan.h"
 #include "launcher/trainer.h"
 #include "launcher/tuning_warm_up.h"
 #include "runtime/kernels/matmul_tuning.h"

@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "launcher/memory_plan.h"
 #include "launcher/state_on_host.h"
 #include "launcher/train_state.h"
 #include "launcher/trainer.h"

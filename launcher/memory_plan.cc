@@ -1,0 +1,62 @@
+#include "launcher/memory_plan.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "launcher/step_memory.h"
+#include "launcher/train_state.h"
+#include "parallel/adamw_optimizer.h"
+#include "parallel/gradient_buckets.h"
+
+namespace entrain {
+namespace {
+
+// Code, shared libraries, the matrix products' work space: measured (tests/bench/RESULTS.md).
+constexpr int64_t kProgramBytes = int64_t{32} << 20;
+
+// On a GPU: the most that matrix products take as workspace, other ops' partial sums, and eight numbers of each row of attention.
+int64_t ScratchBytes(const TrainConfig& config, const MeshShape& mesh, DeviceKind device) {
+  if (device == DeviceKind::kCpu) return 0;
+  constexpr int64_t kOfProducts = int64_t{64} << 20, kOfSums = int64_t{32} << 20;
+  constexpr int64_t kOfARow = 8 * sizeof(float);
+  return kOfProducts + kOfSums +
+         kOfARow * config.micro_batch(mesh.dp) * config.model.context * config.model.heads /
+             mesh.tp;
+}
+
+std::vector<ElementRange> UpdatedRanges(const TrainConfig& config, int dp, const ParamSet& params) {
+  return AdamWOptimizer::RangesOf(params, dp, static_cast<int>(config.parallel.zero));
+}
+
+// Of the rank that holds most.
+int64_t ParameterBytes(const TrainConfig& config, const MeshShape& mesh, const ParamSet& params) {
+  int64_t most = 0;
+  for (const ElementRange& range : UpdatedRanges(config, mesh.dp, params)) {
+    most = std::max(most, params.BytesNeeded(config.compute_dtype(), true, range));
+  }
+  return most;
+}
+
+}  // namespace
+
+void AllocateForTraining(const TrainConfig& config, Context& context, const Mesh& mesh,
+                         Model& model) {
+  const Communicator& dp = mesh.dp();
+  const std::vector<ElementRange> ranges = UpdatedRanges(config, dp.size(), model.params());
+  model.Allocate(context, config.compute_dtype(), true, ranges[static_cast<size_t>(dp.rank())]);
+}
+
+MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, DeviceKind device,
+                      Model& model) {
+  return {.parameters = ParameterBytes(config, mesh, model.params()),
+          .optimizer = AdamWOptimizer::BytesNeeded(model.params(), mesh.dp,
+                                                   static_cast<int>(config.parallel.zero)),
+          .factors = model.FactorBytes(config.compute_dtype()),
+          .activations = StepBytes(config, mesh.dp, device, model),
+          .wire = GradientBuckets::BytesNeeded(model.params(), mesh.dp, config.wire_dtype()),
+          .scratch = ScratchBytes(config, mesh, device),
+          .snapshot = config.checkpoint.background ? MostBytesToWrite(model, mesh.dp) : 0,
+          .program = kProgramBytes};
+}
+
+}  // namespace entrain
