@@ -199,14 +199,14 @@ class KernelsBench {
     const TensorView units = Tensor(DType::kF32, {kFfn});
     const TensorView norms = Tensor(DType::kF32, {kFfn});
     const TensorView in = Tensor(DType::kF32, {kWidth});
-    const TensorView sums = Sums(kFfn);
+    const TensorView sums = Sums(1 + kFfn), sigma = Sums(1);
     Bytes("weight norm forward", DType::kF32, 3 * v.bytes(), [&] {
       ShardedRowNorms({}, MatrixCut::kNone, NormAxis::kOutput)
           .Forward(context_, v, units, sums, norms, weight);
     });
     Bytes("power iteration", DType::kF32, 2 * v.bytes(), [&] {
-      sink_ = sink_ + ShardedPowerIteration().Step(
-                          context_, v, {.u = units, .v = in, .next_u = norms, .sums = sums});
+      ShardedPowerIteration().Step(
+          context_, v, {.u = units, .v = in, .next_u = norms, .sigma = sigma, .sums = sums});
     });
     buffers_.clear();
   }

@@ -101,10 +101,9 @@ TEST(MetricsLineTest, NanDeepInATableIsSeen) {
 }
 
 TEST(EntropyMetricsTest, AreThoseOfTheStatistics) {
-  const std::unique_ptr<Context> context = *Context::CreateCpu(1);
-  std::vector<float> entropy = {0.0F, 1.0F, 0.5F, 0.5F};  // [L = 1, B = 1, H = 2, T = 2]
+  // Rows 0 and 1 of one head, twice 0.5 of the other.
   EntropyStatistics statistics(1, 2);
-  statistics.Add(*context, TensorView(entropy.data(), DType::kF32, {1, 1, 2, 2}));
+  statistics.Set({2.0, 1.0, 1.0, 1.0, 0.5}, {0.0F, 1.0F, -0.5F, 0.5F});
   const EntropyMetrics metrics = EntropyMetricsOf(statistics, 2);
   EXPECT_EQ(metrics.mean, (HeadTable{{0.5, 0.5}}));
   EXPECT_EQ(metrics.min, (HeadTable{{0.0, 0.5}}));
