@@ -110,6 +110,20 @@ models() {
   return $code
 }
 
+# Whole runs of small models: again to the bit, as a graph and not, on from a CPU, several ranks on the one GPU, by a table.
+runs() {
+  local program code=77 one
+  export ENTRAIN_TEST_BINARY=$bundle/bin/entrain ENTRAIN_TEST_MPIRUN=${OPAL_PREFIX:+$OPAL_PREFIX/bin/mpirun}
+  [ -n "$ENTRAIN_TEST_MPIRUN" ] || ENTRAIN_TEST_MPIRUN=$(command -v mpirun)
+  for program in "$bundle"/bin/launcher_*_on_gpu; do
+    [ -x "$program" ] || { echo "no tests of runs in the bundle"; return 77; }
+    one=0
+    "$program" --gtest_brief=1 || one=$?
+    [ $one -eq 77 ] || [ $code -eq 1 ] || code=$((one != 0))
+  done
+  return $code
+}
+
 # Tokens, a few hundred steps, a stop on purpose and a continuation, on the GPU.
 training() {
   [ -n "$gpu" ] || { echo "$no_gpu"; return 77; }
@@ -163,13 +177,14 @@ export bundle work results gpu no_gpu here jobs library_path sanitizer_function
 rm -f "$results/bench.jsonl" "$results/torch.jsonl"
 echo "machine: ${gpu:-$no_gpu}"
 
-part tests 150 tests
-part models 90 models
-part training 60 training
-part bench 170 bench
-part memcheck 60 memcheck
-part racecheck 60 racecheck
-part torch 120 torch
+part tests 120 tests
+part models 60 models
+part runs 60 runs
+part training 40 training
+part bench 150 bench
+part memcheck 45 memcheck
+part racecheck 45 racecheck
+part torch 80 torch
 
 # ---- what came out ----
 

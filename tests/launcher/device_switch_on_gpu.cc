@@ -120,9 +120,16 @@ TEST_F(DeviceSwitchTest, ACheckpointOfOneDeviceContinuesOnTheOther) {
 TEST_F(DeviceSwitchTest, RanksShareAGpu) {
   RunIn("one");
   const std::vector<double> one = Losses();
-  for (const std::string tp : {"1", "2"}) {
-    RunIn("two_tp" + tp);
-    ExpectNear(Losses(Mpirun(2, {"--bind-to", "none"}), {"--set", "parallel.tp=" + tp}), one);
+  struct Ranks {
+    int world;
+    const char* tp;
+  };
+  for (const Ranks& ranks : {Ranks{2, "1"}, {2, "2"}, {4, "2"}}) {
+    SCOPED_TRACE(testing::Message() << ranks.world << " ranks, tp " << ranks.tp);
+    RunIn(std::to_string(ranks.world) + "_tp" + ranks.tp);
+    ExpectNear(Losses(Mpirun(ranks.world, {"--bind-to", "none"}),
+                      {"--set", std::string("parallel.tp=") + ranks.tp}),
+               one);
     EXPECT_THAT(output_, HasSubstr("through host memory"));
   }
 }
