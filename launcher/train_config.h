@@ -61,7 +61,8 @@ struct TrainSection {
   uint64_t seed = 1337;
   Precision precision = Precision::kFp32;
   DeviceChoice device = DeviceChoice::kAuto;
-  int threads = 0;  // 0: the cores a rank may use, shared with the ranks of its host
+  int threads = 0;    // 0: the cores a rank may use, shared with the ranks of its host
+  bool tf32 = false;  // fp32 products of a GPU with factors of 10 bits
   bool recompute = false;
   OnOff cuda_graph = OnOff::kAuto;
   AttentionChoice attention = AttentionChoice::kAuto;

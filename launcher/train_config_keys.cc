@@ -176,6 +176,8 @@ void AddTrainKeys(Keys* keys) {
                    "auto: a GPU when one is usable, else the CPU"))
       .Add(IntegerKey("threads", &T::threads, {.max = 1024},
                       "0: the cores a rank may use, shared with the ranks of its host"))
+      .Add(BooleanKey("tf32", &T::tf32,
+                      "fp32 products of a GPU with factors of 10 bits: faster, less exact"))
       .Add(BooleanKey("recompute", &T::recompute, "recompute a block's activations: less memory"))
       .Add(EnumKey("cuda_graph", &T::cuda_graph, kOnOffNames,
                    "a GPU's step as one launch; auto: where the host need not look within it"))

@@ -89,6 +89,18 @@ std::optional<RuleViolation> CheckAttention(const TrainConfig& config) {
   return Violation(config, "train", "attention", must + R"(; or take "entrain" or "auto")");
 }
 
+std::optional<RuleViolation> CheckTf32(const TrainConfig& config) {
+  if (!config.train.tf32) return std::nullopt;
+  if (config.train.device == DeviceChoice::kCpu) {
+    return Violation(config, "train", "tf32",
+                     "is of GPUs; set " + Said(config, "train", "device") + " to \"cuda\"");
+  }
+  if (config.train.precision == Precision::kFp32) return std::nullopt;
+  return Violation(config, "train", "tf32",
+                   "is of fp32 products; set " + Said(config, "train", "precision") +
+                       " to \"fp32\", or tf32 to false");
+}
+
 std::optional<RuleViolation> CheckTuning(const TrainConfig& config) {
   if (!config.train.tune || config.train.tuning.empty()) return std::nullopt;
   return Violation(config, "train", "tuning",
@@ -105,8 +117,9 @@ std::optional<RuleViolation> CheckTimeouts(const TrainConfig& config) {
 }  // namespace
 
 std::optional<RuleViolation> FindRuleViolation(const TrainConfig& config) {
-  for (const auto check : {CheckRequired, CheckModel, CheckBatches, CheckSchedule, CheckValidation,
-                           CheckTensorParallel, CheckAttention, CheckTuning, CheckTimeouts}) {
+  for (const auto check :
+       {CheckRequired, CheckModel, CheckBatches, CheckSchedule, CheckValidation,
+        CheckTensorParallel, CheckAttention, CheckTf32, CheckTuning, CheckTimeouts}) {
     if (auto violation = check(config)) return violation;
   }
   return std::nullopt;

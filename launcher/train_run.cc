@@ -16,6 +16,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/data/tokenizer.h"
 #include "runtime/device/device_memory.h"
+#include "runtime/kernels/matmul.h"
 
 namespace entrain {
 namespace {
@@ -48,6 +49,7 @@ absl::Status TrainRun::SetUp() {
   RETURN_IF_ERROR(CheckSameData());
   MemoryPlan plan = PlanMemory(config_, Shape(), device_.context->device(), *model_);
   RETURN_IF_ERROR(FindResume());
+  if (config_.train.tf32 && !options_.dry_run) RETURN_IF_ERROR(UseTf32());
   RETURN_IF_ERROR(CheckStepGraph(config_, device_.context->device(), Shape().world()));
   RETURN_IF_ERROR(tuning_.Choose(
       Shape(), {.resumed = checkpoints_.last().has_value(), .dry_run = options_.dry_run}));
@@ -67,6 +69,15 @@ absl::Status TrainRun::SetUp() {
   checkpoints_.Attach(*device_.context, *model_, *trainer_, *supervision_.watchdog);
   PrintBanner(plan);
   return world.Agree(OpenOutput(), "opening the run's files");
+}
+
+absl::Status TrainRun::UseTf32() {
+  if (device_.context->device() == DeviceKind::kCpu) {
+    return absl::InvalidArgumentError(
+        "train.tf32 = true is of GPUs, and this run computes on the CPU; set it to false");
+  }
+  AllowTf32(*device_.context);
+  return absl::OkStatus();
 }
 
 absl::Status TrainRun::OpenAll() {

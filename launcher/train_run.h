@@ -56,6 +56,7 @@ class TrainRun {
   absl::StatusOr<Verdict> Run();
 
  private:
+  absl::Status UseTf32();
   absl::Status OpenAll();
   absl::Status OpenData();
   absl::Status CheckSameData();

@@ -9,6 +9,7 @@ namespace entrain {
 ENTRAIN_BACKENDS(void Matmul(Context& context, const MatmulArgs& args))
 // Whether cpu:: or cuda::Matmul does this epilogue too.
 ENTRAIN_BACKENDS(bool FusesEpilogue(Context& context, const MatmulArgs& args))
+ENTRAIN_BACKENDS(void AllowTf32(Context& context))
 namespace {
 
 bool Fuses(Context& context, const MatmulArgs& args) {
@@ -76,6 +77,10 @@ void Matmul(Context& context, const MatmulArgs& args) {
   if (args.accumulate) product.addend = out;
   if (product.addend) CheckAddend(product, m, n);
   ENTRAIN_DISPATCH(Matmul, context, product);
+}
+
+void AllowTf32(Context& cuda_context) {
+  ENTRAIN_DISPATCH_ON(cuda_context.device(), AllowTf32, cuda_context);
 }
 
 }  // namespace entrain

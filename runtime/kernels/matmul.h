@@ -41,6 +41,10 @@ struct MatmulArgs {
 
 void Matmul(Context& context, const MatmulArgs& args);
 
+// From now on, and before the first product, a CUDA context multiplies fp32 operands in TF32: rounded to 10 bits of fraction, summed
+// in fp32. Only for a run that asked for it.
+void AllowTf32(Context& cuda_context);
+
 }  // namespace entrain
 
 #endif  // ENTRAIN_RUNTIME_KERNELS_MATMUL_H_

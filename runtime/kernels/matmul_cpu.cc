@@ -6,6 +6,7 @@
 #include <oneapi/dnnl/dnnl.hpp>
 #include <unordered_map>
 
+#include "runtime/base/check.h"
 #include "runtime/device/buffer.h"
 #include "runtime/kernels/cast.h"
 #include "runtime/kernels/matmul.h"
@@ -170,5 +171,7 @@ void Matmul(Context& context, const MatmulArgs& args) {
                  << error.message << " (status " << error.status << ")";
   }
 }
+
+void AllowTf32(Context& /*context*/) { CHECK(false) << "TF32 is of GPUs"; }
 
 }  // namespace entrain::cpu

@@ -57,4 +57,6 @@ void Matmul(Context& context, const MatmulArgs& args) {
                                 .aux = args.aux.raw()});
 }
 
+void AllowTf32(Context& context) { MatmulPlans::Of(context).AllowTf32(); }
+
 }  // namespace entrain::cuda

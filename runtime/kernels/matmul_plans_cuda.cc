@@ -163,6 +163,11 @@ MatmulPlans::MatmulPlans() {
 
 MatmulPlans::~MatmulPlans() { cublasLtDestroy(handle_); }
 
+void MatmulPlans::AllowTf32() {
+  CHECK(plans_.empty()) << "TF32 is for all products of a context";
+  tf32_ = true;
+}
+
 MatmulPlan& MatmulPlans::Find(const MatmulProblem& problem) {
   const auto [it, inserted] = plans_.try_emplace(problem);
   if (inserted) it->second = Make(problem);
@@ -172,8 +177,10 @@ MatmulPlan& MatmulPlans::Find(const MatmulProblem& problem) {
 MatmulPlan MatmulPlans::Make(const MatmulProblem& problem) const {
   MatmulPlan plan;
   cublasLtMatmulDesc_t product = nullptr;
-  // Products of fp32 are of fp32: TF32 is another compute type.
-  CheckCublas(cublasLtMatmulDescCreate(&product, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+  // Products of fp32 are of fp32, unless a run asked for TF32.
+  const bool tf32 = tf32_ && problem.dtype == DType::kF32;
+  CheckCublas(cublasLtMatmulDescCreate(
+                  &product, tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F),
               "cublasLtMatmulDescCreate", problem);
   plan.product.reset(product);
   const auto operation = [](bool transpose) { return transpose ? CUBLAS_OP_T : CUBLAS_OP_N; };

@@ -83,6 +83,10 @@ class MatmulPlans {
   MatmulPlans(const MatmulPlans&) = delete;
   MatmulPlans& operator=(const MatmulPlans&) = delete;
 
+  // Before the first plan.
+  void AllowTf32();
+  bool tf32() const { return tf32_; }
+
   MatmulPlan& Find(const MatmulProblem& problem);
   // With the algorithm in use, or the next where cuBLASLt refuses that after all. Fails by a CHECK when there is none.
   void Run(Context& context, const MatmulProblem& problem, const MatmulOperands& operands);
@@ -105,6 +109,7 @@ class MatmulPlans {
   int multiprocessors_ = 0;
   int capability_ = 0;
   Buffer workspace_;  // all of it from the first need on: graphs of the stream keep its address
+  bool tf32_ = false;
   std::map<MatmulProblem, MatmulPlan> plans_;
 };
 

@@ -33,9 +33,10 @@ struct Entry {
   std::optional<cublasLtMatmulAlgo_t> algo;  // none: apart
 };
 
-std::string PlaceOf(const Context& context) {
+std::string PlaceOf(Context& context) {
   return absl::StrCat(context.cuda().name, ", ", context.cuda().multiprocessors,
-                      " multiprocessors, cuBLASLt ", cublasLtGetVersion());
+                      " multiprocessors, cuBLASLt ", cublasLtGetVersion(),
+                      MatmulPlans::Of(context).tf32() ? ", TF32" : "");
 }
 
 std::string Text(std::string_view view) { return std::string(view); }

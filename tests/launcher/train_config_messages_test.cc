@@ -145,6 +145,12 @@ INSTANTIATE_TEST_SUITE_P(
         MessageCase{"[train]\nattention = \"cudnn\"\nprecision = \"bf16\"\ndevice = \"cpu\"\n",
                     "run.toml:2:1: [train] attention = \"cudnn\": needs a GPU; set device = "
                     "\"cpu\" to \"cuda\"; or take \"entrain\" or \"auto\""},
+        MessageCase{"[train]\ntf32 = true\ndevice = \"cpu\"\n",
+                    "run.toml:2:1: [train] tf32 = true: is of GPUs; set device = \"cpu\" to "
+                    "\"cuda\""},
+        MessageCase{"[train]\ntf32 = true\nprecision = \"bf16\"\n",
+                    "run.toml:2:1: [train] tf32 = true: is of fp32 products; set precision = "
+                    "\"bf16\" to \"fp32\", or tf32 to false"},
         MessageCase{"[train]\ntune = true\ntuning = \"a\"\n",
                     "run.toml:3:1: [train] tuning = \"a\": a run takes a table or measures one; "
                     "give it, or set tune = true"},
@@ -204,8 +210,8 @@ TEST(TrainConfigMessagesTest, OverridesAreNamedAsTheyWereGiven) {
   EXPECT_EQ(
       message("train.step=10"),
       "--set train.step=10: unknown key 'step' in [train], did you mean 'steps'? Keys of [train]: "
-      "steps, global_batch, micro_batch, seed, precision, device, threads, recompute, cuda_graph, "
-      "attention, tune, tuning, max_bad_steps");
+      "steps, global_batch, micro_batch, seed, precision, device, threads, tf32, recompute, "
+      "cuda_graph, attention, tune, tuning, max_bad_steps");
   EXPECT_THAT(message("tran.steps=10"),
               StartsWith("--set tran.steps=10: unknown section [tran], did you mean 'train'?"));
   EXPECT_EQ(

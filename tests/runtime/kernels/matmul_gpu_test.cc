@@ -55,6 +55,23 @@ TEST(MatmulGpuTest, EveryLayout) {
   }
 }
 
+TEST(MatmulGpuTest, Tf32IsTakenWhereItWasAllowedOnly) {
+  ENTRAIN_REQUIRE_GPU();
+  const auto other = Context::CreateCuda(0, 1);
+  ASSERT_TRUE(other.ok());
+  AllowTf32(**other);
+  const MatmulCase c = {.m = 64, .n = 48, .k = 96};
+  MatmulOperandTwins operands(c);
+  Matmul(Cpu(), operands.CpuArgs(c));
+  Matmul(**other, operands.GpuArgs(c));
+  Synchronize(**other);
+  // Factors of 10 bits are off by 2⁻¹² on average.
+  EXPECT_GT(operands.out.Error(), 2e-5);
+  EXPECT_LT(operands.out.Error(), 1e-3);
+  Matmul(Gpu(), operands.GpuArgs(c));
+  EXPECT_LT(operands.out.Error(), ToleranceOf(c));
+}
+
 TEST(MatmulGpuTest, RandomShapes) {
   ENTRAIN_REQUIRE_GPU();
   std::mt19937 random(23);

@@ -32,7 +32,9 @@ bool DimensionsAgree(const Shapes& s) {
 }
 
 bool TypesAgree(const Shapes& s) {
-  if (s.product.compute != CUBLAS_COMPUTE_32F || s.product.scale != CUDA_R_32F) return false;
+  const bool tf32 = s.product.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+  if (!tf32 && s.product.compute != CUBLAS_COMPUTE_32F) return false;
+  if (s.product.scale != CUDA_R_32F || (tf32 && s.a.type != CUDA_R_32F)) return false;
   if (s.a.type != s.b.type || s.c.type != s.d.type) return false;
   if (s.a.type != CUDA_R_32F && s.a.type != CUDA_R_16BF) return false;
   if (s.d.type != CUDA_R_32F && !(s.d.type == CUDA_R_16BF && s.a.type == CUDA_R_16BF)) return false;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <oneapi/dnnl/dnnl.hpp>
@@ -14,21 +15,31 @@
 namespace entrain::emulated {
 namespace {
 
-// The elements of a matrix as fp32, with its stride: as they lie, or converted to `converted`.
-const float* AsFloats(const MatrixLayout& layout, const void* data, std::vector<float>& converted) {
-  if (layout.type == CUDA_R_32F) return static_cast<const float*>(data);
-  const auto* from = static_cast<const Bf16*>(data);
-  const int64_t size = (layout.columns - 1) * layout.stride + layout.rows;
-  converted.resize(static_cast<size_t>(size));
-  for (int64_t i = 0; i < size; ++i)
-    converted[static_cast<size_t>(i)] = static_cast<float>(from[i]);
-  return converted.data();
-}
-
 float Load(cudaDataType type, const void* data, int64_t i) {
   return type == CUDA_R_32F ? static_cast<const float*>(data)[i]
                             : static_cast<float>(static_cast<const Bf16*>(data)[i]);
 }
+
+// To 10 bits of fraction, to nearest, away from zero in the middle.
+float RoundToTf32(float x) {
+  constexpr uint32_t kBelow = 1U << 13;
+  const auto bits = std::bit_cast<uint32_t>(x);
+  return std::isfinite(x) ? std::bit_cast<float>((bits + kBelow / 2) & ~(kBelow - 1)) : x;
+}
+
+// The elements of a matrix as products take them, with its stride: as they lie, or converted to `converted`.
+const float* AsFactors(const MatrixLayout& layout, const void* data, bool tf32,
+                       std::vector<float>& converted) {
+  if (layout.type == CUDA_R_32F && !tf32) return static_cast<const float*>(data);
+  const int64_t size = (layout.columns - 1) * layout.stride + layout.rows;
+  converted.resize(static_cast<size_t>(size));
+  for (int64_t i = 0; i < size; ++i) {
+    const float value = Load(layout.type, data, i);
+    converted[static_cast<size_t>(i)] = tf32 ? RoundToTf32(value) : value;
+  }
+  return converted.data();
+}
+
 void Store(cudaDataType type, void* data, int64_t i, float value) {
   if (type == CUDA_R_32F) {
     static_cast<float*>(data)[i] = value;
@@ -105,8 +116,9 @@ std::vector<float> Sums(const MatmulJob& job) {
   const int64_t terms =
       job.product.transpose_a == CUBLAS_OP_N ? job.layout_a.columns : job.layout_a.rows;
   std::vector<float> converted_a, converted_b, sums(static_cast<size_t>(size));
-  const float* a = AsFloats(job.layout_a, job.a, converted_a);
-  const float* b = AsFloats(job.layout_b, job.b, converted_b);
+  const bool tf32 = job.product.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+  const float* a = AsFactors(job.layout_a, job.a, tf32, converted_a);
+  const float* b = AsFactors(job.layout_b, job.b, tf32, converted_b);
   const bool apart = job.split.scheme != CUBLASLT_REDUCTION_SCHEME_NONE;
   for (int part = 0; part < job.split.parts; ++part) {
     const int64_t begin = terms * part / job.split.parts;
