@@ -43,9 +43,9 @@ class Head {
   // that is empty; sums as TensorParallel::BeginSum. Gradients of the parameters are overwritten, or added to when accumulate; the
   // tied embedding's are later added to by the embedding itself.
   void LossAndGradient(Context& context, const ParamSet& params, const ResidualStream& x,
-                         const TensorView& targets, float scale, const TensorView& dx,
-                         const TensorView& dx_copy, const TensorView& sums, bool accumulate,
-                         Saved& saved) const;
+                       const TensorView& targets, float scale, const TensorView& dx,
+                       const TensorView& dx_copy, const TensorView& sums, bool accumulate,
+                       Saved& saved) const;
 
   // Logits f32 [rows of x, padded V] into saved.logits, which must have room for them: for sampling, with one rank.
   TensorView Logits(Context& context, const ParamSet& params, const TensorView& x,

@@ -1,9 +1,8 @@
-#include "runtime/device/op_graph.h"
-
 #include <gtest/gtest.h>
 
 #include <optional>
 
+#include "runtime/device/op_graph.h"
 #include "runtime/device/timeline.h"
 #include "runtime/kernels/gradient_norm.h"
 #include "tests/support/gpu_test.h"
