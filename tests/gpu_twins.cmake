@@ -1,16 +1,18 @@
 # Tests of whole models and runs, a second time with the models on a GPU: the emulated one (label `unit`) and, where the CUDA
 # backend is built, the real one (label `gpu`). The same sources; gpu_main.cc says on which device.
-set(gpu_twins
+set(bundled_twins
   model/entropy_regularizer_test.cc
   model/golden_test.cc
   model/variants_test.cc
   launcher/device_switch_on_gpu.cc
-  launcher/tuned_runs_on_gpu.cc
+  launcher/tuned_runs_on_gpu.cc)
+set(gpu_twins ${bundled_twins}
   launcher/mesh_property_test.cc
   launcher/model_files_test.cc)
 
-function(entrain_gpu_twin target source backend binary label)
-  add_executable(${target} ${source} support/gpu_main.cc)
+# The rest: sources.
+function(entrain_gpu_twin target backend binary label)
+  add_executable(${target} ${ARGN} support/gpu_main.cc)
   target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
   target_compile_definitions(${target} PRIVATE ENTRAIN_GPU_BINARY="$<TARGET_FILE:${binary}>")
   target_link_libraries(${target} PRIVATE ${backend} ${backend}_collectives test_support GTest::gmock)
@@ -32,12 +34,17 @@ foreach(source IN LISTS gpu_twins)
   string(REGEX REPLACE "(_on_gpu)?\\.cc$" "" target ${source})
   string(REPLACE "/" "_" target ${target})
   if(CUDAToolkit_FOUND)
-    entrain_gpu_twin(${target}_on_emulated_gpu ${source} emulated_backend entrain_emulated unit)
+    entrain_gpu_twin(${target}_on_emulated_gpu emulated_backend entrain_emulated unit ${source})
     if(source MATCHES "mesh")
       set_tests_properties(${target}_on_emulated_gpu PROPERTIES ENVIRONMENT "${unguarded}")
     endif()
   endif()
-  if(ENTRAIN_CUDA)
-    entrain_gpu_twin(${target}_on_gpu ${source} device_backend entrain gpu)
+  if(ENTRAIN_CUDA AND NOT source IN_LIST bundled_twins)
+    entrain_gpu_twin(${target}_on_gpu device_backend entrain gpu ${source})
   endif()
 endforeach()
+
+# One program: each has all kernels in it, and a bundle is to stay small.
+if(ENTRAIN_CUDA)
+  entrain_gpu_twin(models_and_runs_on_gpu device_backend entrain gpu ${bundled_twins})
+endif()

@@ -98,30 +98,20 @@ tests() {
   [ -n "$gpu" ] && grep -q '^PASS' "$log" || return 77
 }
 
+whole_runs='DeviceSwitchTest.*:TunedRunsTest.*'
+
 # Whole models: golden cases, and every variant's gradients, recomputation and decoding.
 models() {
-  local program code=77 one
-  for program in "$bundle"/bin/*_test_on_gpu; do
-    [ -x "$program" ] || { echo "no tests of models in the bundle"; return 77; }
-    one=0
-    "$program" --gtest_brief=1 || one=$?
-    [ $one -eq 77 ] || [ $code -eq 1 ] || code=$((one != 0))
-  done
-  return $code
+  command -v models_and_runs_on_gpu >/dev/null || { echo "no tests of models in the bundle"; return 77; }
+  models_and_runs_on_gpu --gtest_brief=1 --gtest_filter="-$whole_runs"
 }
 
 # Whole runs of small models: again to the bit, as a graph and not, on from a CPU, several ranks on the one GPU, by a table.
 runs() {
-  local program code=77 one
+  command -v models_and_runs_on_gpu >/dev/null || { echo "no tests of runs in the bundle"; return 77; }
   export ENTRAIN_TEST_BINARY=$bundle/bin/entrain ENTRAIN_TEST_MPIRUN=${OPAL_PREFIX:+$OPAL_PREFIX/bin/mpirun}
   [ -n "$ENTRAIN_TEST_MPIRUN" ] || ENTRAIN_TEST_MPIRUN=$(command -v mpirun)
-  for program in "$bundle"/bin/launcher_*_on_gpu; do
-    [ -x "$program" ] || { echo "no tests of runs in the bundle"; return 77; }
-    one=0
-    "$program" --gtest_brief=1 || one=$?
-    [ $one -eq 77 ] || [ $code -eq 1 ] || code=$((one != 0))
-  done
-  return $code
+  models_and_runs_on_gpu --gtest_brief=1 --gtest_filter="$whole_runs"
 }
 
 # Tokens, a few hundred steps, a stop on purpose and a continuation, on the GPU.
@@ -173,7 +163,7 @@ no_gpu=$(gpu_bench no_such_case 2>&1 | head -n 1)
 no_gpu=${no_gpu#gpu_bench: left out: }
 sanitizer_function=$(declare -f sanitizer)
 export -f run_suite
-export bundle work results gpu no_gpu here jobs library_path sanitizer_function
+export bundle work results gpu no_gpu here jobs library_path sanitizer_function whole_runs
 rm -f "$results/bench.jsonl" "$results/torch.jsonl"
 echo "machine: ${gpu:-$no_gpu}"
 
