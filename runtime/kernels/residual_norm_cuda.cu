@@ -59,7 +59,9 @@ void ResidualNormForward(Context& context, const ResidualNormForwardArgs& args) 
                                      .mean = args.mean,
                                      .rstd = args.rstd};
   if (sum.y.rows() == 0) return;
-  if (args.gain && !(FitsRegisters(norm) && FoursFit(sum.y) && FoursFit(sum.f))) {
+  // Lanes behind a row's end read its beginning, which the sum may not lie over then.
+  const bool apart = sum.out.raw() != sum.y.raw();
+  if (args.gain && !(apart && FitsRegisters(norm) && FoursFit(sum.y) && FoursFit(sum.f))) {
     entrain::ResidualForward(context, sum);
     return entrain::LayerNormForward(context, norm);
   }
