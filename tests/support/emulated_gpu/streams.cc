@@ -102,6 +102,10 @@ void RunLegacyOrder(Lock& lock, cudaStream_t stream) {
 
 Lock TakeLock() { return Lock(TheState().mutex); }
 
+double Milliseconds() {
+  return std::chrono::duration<double, std::milli>(Clock::now() - TheState().start).count();
+}
+
 cudaStream_t Find(cudaStream_t handle) {
   State& state = TheState();
   if (handle == nullptr || handle == cudaStreamLegacy) return &state.legacy;
@@ -181,6 +185,18 @@ cudaError_t EnqueueGate(cudaStream_t stream, std::function<bool()> ready) {
   return Result(Add(lock, stream, {.ready = std::move(ready)}));
 }
 
+cudaError_t Query(cudaStream_t stream, const std::function<bool()>& done) {
+  if (done()) return cudaSuccess;
+  const DeviceMemoryAccess access;  // once, not for each step
+  while (!done()) {
+    cudaStream_t next = Runnable(stream);
+    if (next == nullptr) next = AnyRunnable();
+    if (next == nullptr) break;
+    RunFirst(next);
+  }
+  return cudaErrorNotReady;
+}
+
 void WakeWork() { TheState().changed.notify_all(); }
 
 }  // namespace entrain::emulated
@@ -196,12 +212,6 @@ using entrain::emulated::State;
 using entrain::emulated::Step;
 using entrain::emulated::TakeLock;
 using entrain::emulated::TheState;
-
-double Milliseconds() {
-  return std::chrono::duration<double, std::milli>(entrain::emulated::Clock::now() -
-                                                   TheState().start)
-      .count();
-}
 
 // Makes `stream` a part of a capture when the event that it is to wait for was recorded in one.
 cudaError_t WaitInCapture(cudaStream_t stream, const Record& record) {
@@ -255,31 +265,13 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
   return cudaSuccess;
 }
 
-namespace {
-
-// A question leaves the answer for the next time: runs what can run now.
-template <typename Done>
-cudaError_t Query(cudaStream_t stream, Done&& done) {
-  if (done()) return cudaSuccess;
-  const entrain::emulated::DeviceMemoryAccess access;  // once, not for each step
-  while (!done()) {
-    cudaStream_t next = entrain::emulated::Runnable(stream);
-    if (next == nullptr) next = entrain::emulated::AnyRunnable();
-    if (next == nullptr) break;
-    entrain::emulated::RunFirst(next);
-  }
-  return cudaErrorNotReady;
-}
-
-}  // namespace
-
 cudaError_t cudaStreamQuery(cudaStream_t handle) {
   const Lock lock = TakeLock();
   cudaStream_t stream = entrain::emulated::Find(handle);
   if (stream == nullptr) return Result(cudaErrorInvalidResourceHandle);
   const cudaError_t error = entrain::emulated::CheckCapture(stream);
   if (error != cudaSuccess) return Result(error);
-  return Query(stream, [&] { return stream->steps.empty(); });
+  return entrain::emulated::Query(stream, [&] { return stream->steps.empty(); });
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned int /*flags*/) {
@@ -320,86 +312,5 @@ cudaError_t cudaDeviceSynchronize() {
   const cudaError_t error = entrain::emulated::CheckCapture(nullptr);
   if (error != cudaSuccess) return Result(error);
   entrain::emulated::RunAll(lock);
-  return cudaSuccess;
-}
-
-// ---- events ----
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned int flags) {
-  *event = new CUevent_st{.flags = flags, .record = nullptr};
-  return cudaSuccess;
-}
-
-cudaError_t cudaEventCreate(cudaEvent_t* event) {
-  return cudaEventCreateWithFlags(event, cudaEventDefault);
-}
-
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  if (event == nullptr) return Result(cudaErrorInvalidResourceHandle);
-  const Lock lock = TakeLock();
-  delete event;
-  return cudaSuccess;
-}
-
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
-  Lock lock = TakeLock();
-  cudaStream_t stream = entrain::emulated::Find(handle);
-  if (stream == nullptr || event == nullptr) return Result(cudaErrorInvalidResourceHandle);
-  auto record = std::make_shared<Record>();
-  record->stream = stream;
-  record->capture = stream->capture;
-  event->record = record;
-  if (stream->capture != nullptr) return cudaSuccess;
-  return Result(entrain::emulated::Add(lock, handle, {.work = [record] {
-                                         record->done = true;
-                                         record->milliseconds = Milliseconds();
-                                       }}));
-}
-
-cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t handle, unsigned int flags) {
-  if (flags == cudaEventRecordDefault) return cudaEventRecord(event, handle);
-  Lock lock = TakeLock();
-  cudaStream_t stream = entrain::emulated::Find(handle);
-  if (stream == nullptr || event == nullptr) return Result(cudaErrorInvalidResourceHandle);
-  // An external record is a node of the graph under capture: it happens at each launch.
-  if (flags != cudaEventRecordExternal || stream->capture == nullptr) {
-    return Result(cudaErrorInvalidValue);
-  }
-  return Result(entrain::emulated::Add(lock, handle, {.work = [event] {
-                                         auto record = std::make_shared<Record>();
-                                         record->done = true;
-                                         record->milliseconds = Milliseconds();
-                                         event->record = record;
-                                       }}));
-}
-
-cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  Lock lock = TakeLock();
-  if (event == nullptr) return Result(cudaErrorInvalidResourceHandle);
-  const std::shared_ptr<Record> record = event->record;
-  if (!record || record->done) return cudaSuccess;
-  if (record->capture != nullptr) return Result(cudaErrorCapturedEvent);
-  entrain::emulated::RunUntil(lock, *record);
-  return cudaSuccess;
-}
-
-cudaError_t cudaEventQuery(cudaEvent_t event) {
-  const Lock lock = TakeLock();
-  if (event == nullptr) return Result(cudaErrorInvalidResourceHandle);
-  const std::shared_ptr<Record> record = event->record;
-  if (!record || record->done) return cudaSuccess;
-  if (record->capture != nullptr) return Result(cudaErrorCapturedEvent);
-  return Query(record->stream, [&] { return record->done; });
-}
-
-cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
-  const Lock lock = TakeLock();
-  for (const cudaEvent_t event : {start, end}) {
-    if (event == nullptr || !event->record || (event->flags & cudaEventDisableTiming) != 0) {
-      return Result(cudaErrorInvalidResourceHandle);
-    }
-    if (!event->record->done) return Result(cudaErrorNotReady);
-  }
-  *milliseconds = static_cast<float>(end->record->milliseconds - start->record->milliseconds);
   return cudaSuccess;
 }

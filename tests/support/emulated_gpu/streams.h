@@ -36,6 +36,9 @@ struct Step {
   std::function<void()> work;
 };
 
+// Since the process began.
+double Milliseconds();
+
 // The stream of a handle, the legacy default stream for null; null for a handle that is none.
 cudaStream_t Find(cudaStream_t handle);
 
@@ -49,6 +52,9 @@ void RunUntil(Lock& lock, const Record& record);
 void RunAll(Lock& lock);
 // What the legacy default stream and the streams that wait for it still have to do.
 void RunBlockingStreams(Lock& lock);
+
+// For a call that asks whether work of the stream is done, which leaves the answer for the next time: runs what can run now.
+cudaError_t Query(cudaStream_t stream, const std::function<bool()>& done);
 
 // For a call that waits, or may wait, for work: cudaSuccess, or what it has to return because a capture is under way, which then
 // is invalid. `stream`: the one it waits for; null for all.
