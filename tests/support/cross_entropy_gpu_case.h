@@ -120,6 +120,17 @@ inline Doubles GpuGradient(const CrossEntropyTwins& operands, DType dtype) {
   return ValuesOf(GradientView(on_host, dtype));
 }
 
+// And nothing in the columns of padding.
+inline void ExpectCpusGradient(CrossEntropyTwins& operands, const CrossEntropyCase& c,
+                               DType dtype) {
+  const Doubles gradient = GpuGradient(operands, dtype);
+  EXPECT_LT(RelativeError(gradient, ValuesOf(GradientView(operands.logits.cpu.view(), dtype))),
+            Tolerance(dtype));
+  for (int64_t row = 0; row < c.rows; ++row) {
+    for (int64_t i = c.vocab; i < c.width; ++i) ASSERT_EQ(gradient[row * c.width + i], 0.0);
+  }
+}
+
 }  // namespace entrain
 
 #endif  // ENTRAIN_TESTS_SUPPORT_CROSS_ENTROPY_GPU_CASE_H_

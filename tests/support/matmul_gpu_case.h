@@ -12,30 +12,10 @@
 #include "runtime/base/philox.h"
 #include "runtime/kernels/matmul.h"
 #include "tests/support/gpu_test.h"
+#include "tests/support/matmul_operands.h"
 #include "tests/support/test_tensor.h"
 
 namespace entrain {
-
-struct MatmulCase {
-  int64_t m, n, k;
-  DType dtype = DType::kF32;
-  DType out_dtype = DType::kF32;
-  bool transpose_a = false;
-  bool transpose_b = false;
-  bool bias = false;
-  bool accumulate = false;
-  bool addend = false;
-  MatmulEpilogue epilogue = MatmulEpilogue::kNone;
-  int64_t padding = 0;  // elements between rows of a, b and out; half as many between an addend's
-};
-
-inline std::ostream& operator<<(std::ostream& stream, const MatmulCase& c) {
-  return stream << c.m << "x" << c.n << "x" << c.k << " " << kDTypeNames.Name(c.dtype) << " to "
-                << kDTypeNames.Name(c.out_dtype) << (c.transpose_a ? " T" : " N")
-                << (c.transpose_b ? "T" : "N") << (c.bias ? " bias" : "")
-                << (c.accumulate ? " accumulate" : "") << (c.addend ? " addend " : " ")
-                << kMatmulEpilogueNames.Name(c.epilogue) << " padding " << c.padding;
-}
 
 inline std::vector<float> NormalVector(int64_t size, uint64_t stream) {
   std::vector<float> values;

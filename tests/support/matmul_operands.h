@@ -1,4 +1,4 @@
-// Matrix products on the CPU, and plain sums to hold them against.
+// Cases of matrix products; their operands on the CPU, and plain sums to hold them against.
 #ifndef ENTRAIN_TESTS_SUPPORT_MATMUL_OPERANDS_H_
 #define ENTRAIN_TESTS_SUPPORT_MATMUL_OPERANDS_H_
 
@@ -10,7 +10,7 @@
 
 namespace entrain {
 
-struct ProductCase {
+struct MatmulCase {
   int64_t m, n, k;
   DType dtype = DType::kF32;
   DType out_dtype = DType::kF32;
@@ -19,15 +19,16 @@ struct ProductCase {
   bool bias = false;
   bool accumulate = false;
   bool addend = false;
-  int64_t padding = 0;  // elements between rows of each operand
+  MatmulEpilogue epilogue = MatmulEpilogue::kNone;
+  int64_t padding = 0;  // elements between rows of a, b and out; half as many between an addend's
 };
 
-inline std::ostream& operator<<(std::ostream& stream, const ProductCase& c) {
+inline std::ostream& operator<<(std::ostream& stream, const MatmulCase& c) {
   return stream << c.m << "x" << c.n << "x" << c.k << " " << kDTypeNames.Name(c.dtype) << " to "
                 << kDTypeNames.Name(c.out_dtype) << (c.transpose_a ? " T" : " N")
                 << (c.transpose_b ? "T" : "N") << (c.bias ? " bias" : "")
-                << (c.accumulate ? " accumulate" : "") << (c.addend ? " addend" : "") << " padding "
-                << c.padding;
+                << (c.accumulate ? " accumulate" : "") << (c.addend ? " addend " : " ")
+                << kMatmulEpilogueNames.Name(c.epilogue) << " padding " << c.padding;
 }
 
 inline TestTensor Matrix(DType dtype, int64_t rows, int64_t columns, uint64_t stream,
@@ -38,14 +39,14 @@ inline TestTensor Matrix(DType dtype, int64_t rows, int64_t columns, uint64_t st
 struct ProductOperands {
   TestTensor a, b, out, bias, addend;
 
-  explicit ProductOperands(const ProductCase& c)
+  explicit ProductOperands(const MatmulCase& c)
       : a(Matrix(c.dtype, c.transpose_a ? c.k : c.m, c.transpose_a ? c.m : c.k, 1, c.padding)),
         b(Matrix(c.dtype, c.transpose_b ? c.n : c.k, c.transpose_b ? c.k : c.n, 2, c.padding)),
         out(Matrix(c.out_dtype, c.m, c.n, 3, c.padding)),
         bias(TestTensor::Normal(DType::kF32, {c.n}, 4)),
         addend(Matrix(DType::kF32, c.m, c.n, 5, c.padding / 2)) {}
 
-  MatmulArgs Args(const ProductCase& c) {
+  MatmulArgs Args(const MatmulCase& c) {
     return {.a = a.view(),
             .b = b.view(),
             .out = out.view(),
@@ -56,7 +57,7 @@ struct ProductOperands {
             .accumulate = c.accumulate};
   }
 
-  Doubles Reference(const ProductCase& c) const {
+  Doubles Reference(const MatmulCase& c) const {
     Doubles result;
     for (int64_t i = 0; i < c.m; ++i) {
       for (int64_t j = 0; j < c.n; ++j) {

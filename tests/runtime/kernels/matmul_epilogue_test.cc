@@ -17,7 +17,7 @@ double GeluDerivative(double x) {
 
 TEST(MatmulEpilogueTest, GeluKeepsWhatItSees) {
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
-    const ProductCase c = {
+    const MatmulCase c = {
         .m = 19, .n = 40, .k = 23, .dtype = dtype, .out_dtype = dtype, .bias = true};
     ProductOperands operands(c);
     TestTensor aux(dtype, {c.m, c.n});
@@ -36,7 +36,7 @@ TEST(MatmulEpilogueTest, GeluKeepsWhatItSees) {
 
 TEST(MatmulEpilogueTest, GeluGradient) {
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
-    const ProductCase c = {
+    const MatmulCase c = {
         .m = 19, .n = 40, .k = 23, .dtype = dtype, .out_dtype = dtype, .transpose_b = true};
     ProductOperands operands(c);
     TestTensor aux = TestTensor::Normal(dtype, {c.m, c.n}, 9);
@@ -55,7 +55,7 @@ TEST(MatmulEpilogueTest, GeluGradient) {
 
 TEST(MatmulEpilogueDeathTest, ChecksItsOperands) {
   const auto context = CpuContext(1);
-  const ProductCase c = {.m = 3, .n = 4, .k = 5, .bias = true};
+  const MatmulCase c = {.m = 3, .n = 4, .k = 5, .bias = true};
   ProductOperands operands(c);
   TestTensor aux = TestTensor::F32({3, 4});
   MatmulArgs args = operands.Args(c);

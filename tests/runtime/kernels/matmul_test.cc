@@ -11,7 +11,7 @@
 namespace entrain {
 namespace {
 
-void ExpectCorrect(const ProductCase& c) {
+void ExpectCorrect(const MatmulCase& c) {
   for (const int num_threads : {1, 2, 3}) {
     ProductOperands operands(c);
     const Doubles reference = operands.Reference(c);
@@ -76,7 +76,7 @@ TEST(MatmulTest, Addends) {
 // The bits of an addend are those of a copy of it that is added to.
 TEST(MatmulTest, AnAddendIsWhatIsAccumulatedOn) {
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
-    const ProductCase c = {.m = 37, .n = 53, .k = 29, .dtype = dtype, .bias = true, .addend = true};
+    const MatmulCase c = {.m = 37, .n = 53, .k = 29, .dtype = dtype, .bias = true, .addend = true};
     ProductOperands apart(c), over(c), accumulated(c);
     apart.out.Fill(NAN);
     const std::vector<std::byte> before = apart.addend.bytes();
@@ -142,7 +142,7 @@ TEST(MatmulTest, LongSums) {
 }
 
 TEST(MatmulTest, PaddingBetweenRowsIsLeftAlone) {
-  const ProductCase c = {.m = 5, .n = 6, .k = 7, .padding = 3};
+  const MatmulCase c = {.m = 5, .n = 6, .k = 7, .padding = 3};
   ProductOperands operands(c);
   const std::vector<std::byte> before = operands.out.bytes();
   Matmul(*CpuContext(2), operands.Args(c));
@@ -154,7 +154,7 @@ TEST(MatmulTest, PaddingBetweenRowsIsLeftAlone) {
 
 TEST(MatmulTest, SameBitsEveryTime) {
   for (const int num_threads : {1, 2}) {
-    const ProductCase c = {.m = 130, .n = 70, .k = 300, .transpose_a = true};
+    const MatmulCase c = {.m = 130, .n = 70, .k = 300, .transpose_a = true};
     const auto context = CpuContext(num_threads);
     ProductOperands first(c);
     Matmul(*context, first.Args(c));
@@ -167,7 +167,7 @@ TEST(MatmulTest, SameBitsEveryTime) {
 TEST(MatmulTest, OneContextServesManyShapes) {
   const auto context = CpuContext(2);
   for (const int64_t n : {16, 64, 17, 64, 16}) {
-    const ProductCase c = {.m = 8, .n = n, .k = 32};
+    const MatmulCase c = {.m = 8, .n = n, .k = 32};
     ProductOperands operands(c);
     Matmul(*context, operands.Args(c));
     EXPECT_LT(RelativeError(operands.out.values(), operands.Reference(c)), 2e-6) << c;
@@ -175,7 +175,7 @@ TEST(MatmulTest, OneContextServesManyShapes) {
 }
 
 TEST(MatmulTest, NonFiniteGoesThrough) {
-  const ProductCase c = {.m = 4, .n = 4, .k = 4};
+  const MatmulCase c = {.m = 4, .n = 4, .k = 4};
   ProductOperands operands(c);
   operands.a.Set(5, NAN);
   Matmul(*CpuContext(1), operands.Args(c));
