@@ -5,7 +5,7 @@
 #include "runtime/kernels/adamw_coefficients.h"
 #include "runtime/kernels/cuda_block.cuh"
 #include "runtime/kernels/cuda_elementwise.cuh"
-#include "runtime/kernels/cuda_table.h"
+#include "runtime/kernels/cuda_table.cuh"
 
 namespace entrain::cuda {
 namespace {
@@ -99,16 +99,7 @@ __global__ void __launch_bounds__(kThreads)
                 const float* gradient_scale) {
   const float scale = *gradient_scale;
   if (std::isnan(scale)) return;
-  int low = 0, high = count - 1;
-  while (low < high) {
-    const int middle = (low + high + 1) / 2;
-    if (parameters[middle].first_tile <= blockIdx.x) {
-      low = middle;
-    } else {
-      high = middle - 1;
-    }
-  }
-  const Parameter p = parameters[low];
+  const Parameter p = EntryOfBlock(parameters, count, &Parameter::first_tile, blockIdx.x);
   const Coefficients coefficients = {constants, scale, rate[0], rate[1],
                                      p.decayed ? rate[2] : 1.0F};
   UpdateTile(p, coefficients, (blockIdx.x - p.first_tile) * kTile);

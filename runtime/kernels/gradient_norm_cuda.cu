@@ -4,7 +4,7 @@
 
 #include "runtime/kernels/cuda_partials.cuh"
 #include "runtime/kernels/cuda_squares.cuh"
-#include "runtime/kernels/cuda_table.h"
+#include "runtime/kernels/cuda_table.cuh"
 #include "runtime/kernels/gradient_norm.h"
 
 namespace entrain::cuda {
@@ -25,24 +25,10 @@ struct Group {
   bool operator==(const Group&) const = default;
 };
 
-// The last of the vectors that begin at or before the chunk; those without elements are not among them.
-__device__ __forceinline__ Vector VectorOf(const Vector* vectors, int count, int64_t chunk) {
-  int low = 0, high = count - 1;
-  while (low < high) {
-    const int middle = (low + high + 1) / 2;
-    if (vectors[middle].first_chunk <= chunk) {
-      low = middle;
-    } else {
-      high = middle - 1;
-    }
-  }
-  return vectors[low];
-}
-
 __global__ void __launch_bounds__(kSquareThreads)
     ChunkSquaresKernel(const Vector* vectors, int count, double* partial) {
   __shared__ double scratch[kMaxWarps];
-  const Vector x = VectorOf(vectors, count, blockIdx.x);
+  const Vector x = EntryOfBlock(vectors, count, &Vector::first_chunk, blockIdx.x);
   const int64_t begin = (blockIdx.x - x.first_chunk) * kSquareChunk;
   const bool fours = reinterpret_cast<uintptr_t>(x.data) % (4 * sizeof(float)) == 0;
   const double sum =
@@ -111,10 +97,9 @@ void SumsOfSquares(Context& context, const std::vector<std::vector<TensorView>>&
 
 void GradientScale(Context& context, const GradientScaleArgs& args) {
   Launch(GradientScaleKernel, 1, kWarp, 0, context.cuda().stream, args.squares.data<double>(),
-         static_cast<int>(args.squares.size()),
-         args.must_be_finite ? args.must_be_finite.data<double>() : nullptr,
-         args.must_be_finite ? static_cast<int>(args.must_be_finite.size()) : 0, args.clip,
-         args.norm.data<double>(), args.scale.data<float>());
+         static_cast<int>(args.squares.size()), args.must_be_finite.data<double>(),
+         static_cast<int>(args.must_be_finite.size()), args.clip, args.norm.data<double>(),
+         args.scale.data<float>());
 }
 
 }  // namespace entrain::cuda

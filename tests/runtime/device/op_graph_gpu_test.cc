@@ -59,6 +59,14 @@ TEST_F(OpGraphGpuTest, RecordsAnewWhenMemoryWasFreed) {
   EXPECT_EQ(issued_, 4);
 }
 
+TEST_F(OpGraphGpuTest, RecordsAnewWhenAnOpHasSeenOtherTensors) {
+  for (int i = 0; i < 3; ++i) Run(0, 1.0F);
+  const GpuTensor other(DType::kF32, {2}, {5.0F, 5.0F});
+  SumsOfSquares(Gpu(), {{other}}, *other_);
+  EXPECT_EQ(other_->GetDoubles()[0], 50.0);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(Run(0, 2.0F), 12.0);
+}
+
 TEST_F(OpGraphGpuTest, TimesOfEachRun) {
   const std::unique_ptr<Timeline> timeline = Timeline::Create(Gpu());
   double before = 0.0;
