@@ -40,12 +40,6 @@ HeadTable TableOf(int64_t layers, int64_t heads, Value&& value) {
   return table;
 }
 
-// A part of a dense tensor, as a vector.
-TensorView Slice(const TensorView& dense, int64_t begin, int64_t count) {
-  auto* data = static_cast<char*>(dense.raw()) + begin * SizeOf(dense.dtype());
-  return {data, dense.dtype(), {count}};
-}
-
 }  // namespace
 
 Trainer::Trainer(const TrainConfig& config, Context& context, const Mesh& mesh, Model& model,
@@ -154,9 +148,10 @@ void Trainer::Issue(StepMemory& memory) {
 Transformer::Tokens Trainer::TokensOf(int64_t index, const StepMemory& memory) const {
   const Activations& a = memory.activations;
   const int64_t rows = a.rows();
-  return {.inputs = Slice(memory.tokens, 2 * index * rows, rows)
-                        .Reshape({a.layout.batch, a.layout.positions}),
-          .targets = Slice(memory.tokens, (2 * index + 1) * rows, rows)};
+  return {
+      .inputs =
+          memory.tokens.Slice(2 * index * rows, rows).Reshape({a.layout.batch, a.layout.positions}),
+      .targets = memory.tokens.Slice((2 * index + 1) * rows, rows)};
 }
 
 void Trainer::MicroStep(int64_t index, StepMemory& memory) {
@@ -178,7 +173,7 @@ void Trainer::MicroStep(int64_t index, StepMemory& memory) {
   transformer.LossAndGradient(context_, tokens, share, !first, a);
   AddMean(
       context_,
-      {.x = a.head.loss, .scale = share, .out = Slice(memory.verdict, 0, 1), .accumulate = !first});
+      {.x = a.head.loss, .scale = share, .out = memory.verdict.Slice(0, 1), .accumulate = !first});
   clock_.Enter(&StepTimes::entropy);
   moments.Wait();
   if (EntropyRegularizer* regularizer = model_.regularizer()) {
@@ -223,14 +218,14 @@ void Trainer::SumGradients() {
 
 void Trainer::Judge(const StepMemory& memory) {
   EntropyRegularizer* regularizer = model_.regularizer();
-  const TensorView loss = Slice(memory.verdict, 0, 1);
+  const TensorView loss = memory.verdict.Slice(0, 1);
   TensorView finite = loss;
   // A rank's loss is its share of the mean already.
   mesh_.device_dp().AllReduce(loss, ReduceOp::kSum, "loss");
   if (regularizer != nullptr) {
-    const TensorView penalty = Slice(memory.verdict, 1, 1);
+    const TensorView penalty = memory.verdict.Slice(1, 1);
     mesh_.device_dp().AllReduce(regularizer->measured(), ReduceOp::kSum, "penalty and gates");
-    CopyTensor(context_, Slice(regularizer->measured(), 0, 1), penalty);
+    CopyTensor(context_, regularizer->measured().Slice(0, 1), penalty);
     model_.tp().Sum(penalty, "penalty");
     finite = memory.verdict;
   }

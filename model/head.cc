@@ -15,11 +15,6 @@ TensorView GradientOver(const TensorView& logits, DType compute) {
   return {logits.raw(), compute, {logits.dim(0), logits.dim(1)}, stride};
 }
 
-TensorView Slice(const TensorView& vector, int64_t begin, int64_t count) {
-  auto* data = static_cast<char*>(vector.raw()) + begin * SizeOf(vector.dtype());
-  return {data, vector.dtype(), {count}};
-}
-
 }  // namespace
 
 Head::Head(ParamSet& params, const ModelConfig& config, ParamId embedding, const TensorParallel& tp)
@@ -69,8 +64,8 @@ void Head::Loss(Context& context, const ParamSet& params, const ResidualStream& 
     const int64_t count = std::min(chunk_rows, rows - begin);
     cross_entropy_.Run(context,
                        {.logits = ChunkLogits(context, params, saved, begin, count),
-                        .targets = Slice(targets, begin, count),
-                        .loss = Slice(saved.loss, begin, count)},
+                        .targets = targets.Slice(begin, count),
+                        .loss = saved.loss.Slice(begin, count)},
                        saved.softmax);
   }
 }
@@ -91,8 +86,8 @@ void Head::LossAndGradient(Context& context, const ParamSet& params, const Resid
     const TensorView dlogits = GradientOver(logits, saved.norm.out.dtype());
     cross_entropy_.Run(context,
                        {.logits = logits,
-                        .targets = Slice(targets, begin, count),
-                        .loss = Slice(saved.loss, begin, count),
+                        .targets = targets.Slice(begin, count),
+                        .loss = saved.loss.Slice(begin, count),
                         .dlogits = dlogits,
                         .scale = scale},
                        saved.softmax);

@@ -5,14 +5,6 @@
 #include "runtime/tensor/tensor_copy.h"
 
 namespace entrain {
-namespace {
-
-TensorView Slice(const TensorView& flat, const ElementRange& range) {
-  auto* data = static_cast<char*>(flat.raw()) + range.begin * SizeOf(flat.dtype());
-  return {data, flat.dtype(), {range.size()}};
-}
-
-}  // namespace
 
 AdamWOptimizer::AdamWOptimizer(const ParamSet& params, const AdamWHyperparameters& hyperparameters,
                                Communicator& dp, int zero)
@@ -57,12 +49,13 @@ void AdamWOptimizer::MeasureGradient(Context& context, const TensorParallel& tp,
   // Of parameters that every tp rank holds, and of those that are cut.
   std::vector<std::vector<TensorView>> groups(2);
   for (int i = 0; i < params_.size(); ++i) {
+    const ElementRange flat = PartOf(params_, {i}, owned()).flat;
     groups[params_.spec({i}).shard.is_cut() ? 1 : 0].push_back(
-        Slice(params_.flat_gradient(), PartOf(params_, {i}, owned()).flat));
+        params_.flat_gradient().Slice(flat.begin, flat.size()));
   }
   SumsOfSquares(context, groups, squares());
   if (sharded_) dp_.AllReduce(squares(), ReduceOp::kSum, "gradient norm");
-  tp.Sum(Slice(squares(), {1, 2}), "gradient norm");
+  tp.Sum(squares().Slice(1, 1), "gradient norm");
   GradientScale(context, {.squares = squares(),
                           .must_be_finite = must_be_finite,
                           .clip = hyperparameters_.clip,
@@ -100,7 +93,7 @@ AdamWParameter AdamWOptimizer::PartToUpdate(ParamId id) const {
   const ElementRange flat = PartOf(params_, id, owned()).flat;
   if (flat.size() == 0) return {};
   return {.value = params_.HeldValue(id, flat),
-          .gradient = Slice(params_.flat_gradient(), flat),
+          .gradient = params_.flat_gradient().Slice(flat.begin, flat.size()),
           .first_moment = first_moment(flat),
           .second_moment = second_moment(flat),
           .compute = params_.has_copy(id) ? params_.CopyPart(id, flat) : TensorView(),

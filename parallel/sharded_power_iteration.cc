@@ -1,30 +1,20 @@
 #include "parallel/sharded_power_iteration.h"
 
-#include "runtime/base/check.h"
-
 namespace entrain {
-namespace {
-
-TensorView Part(const TensorView& sums, int64_t begin, int64_t count) {
-  CHECK_LE(begin + count, sums.size());
-  return {sums.data<double>() + begin, DType::kF64, {count}};
-}
-
-}  // namespace
 
 void ShardedPowerIteration::Step(Context& context, const TensorView& raw,
                                  const Vectors& vectors) const {
   const bool in_cut = cut_ == MatrixCut::kRows;
   const bool out_cut = cut_ == MatrixCut::kColumns;
-  const TensorView square = Part(vectors.sums, 0, 1);
-  const TensorView forward = Part(vectors.sums, 1, raw.dim(0));
+  const TensorView square = vectors.sums.Slice(0, 1);
+  const TensorView forward = vectors.sums.Slice(1, raw.dim(0));
   MatrixVector(context, raw, vectors.u, forward);
   if (out_cut) tp_.Sum(forward, "spectral norm");
   SquaredNorm(context, forward, square);
   if (in_cut) tp_.Sum(square, "spectral norm");
   Normalize(context, {.x = forward, .square = square, .out = vectors.v, .norm = vectors.sigma});
 
-  const TensorView back = Part(vectors.sums, 1, raw.dim(1));
+  const TensorView back = vectors.sums.Slice(1, raw.dim(1));
   TransposedMatrixVector(context, raw, vectors.v, back);
   if (in_cut) tp_.Sum(back, "spectral norm");
   SquaredNorm(context, back, square);
@@ -39,7 +29,7 @@ void ShardedPowerIteration::Step(Context& context, const TensorView& raw,
 void ShardedPowerIteration::Backward(Context& context, const TensorView& raw, const TensorView& u,
                                      const TensorView& v, const TensorView& sigma,
                                      const TensorView& scratch, const TensorView& dweight) const {
-  const TensorView product = Part(scratch, 0, 1);
+  const TensorView product = scratch.Slice(0, 1);
   InnerProduct(context, dweight, raw, product);
   if (cut_ != MatrixCut::kNone) tp_.Sum(product, "spectral norm");
   SpectralBackward(

@@ -3,14 +3,6 @@
 #include "runtime/tensor/tensor_copy.h"
 
 namespace entrain {
-namespace {
-
-TensorView First(const TensorView& vector, int64_t count, int64_t begin = 0) {
-  auto* data = static_cast<char*>(vector.raw()) + begin * SizeOf(vector.dtype());
-  return {data, vector.dtype(), {count}};
-}
-
-}  // namespace
 
 VocabCrossEntropy::Saved VocabCrossEntropy::AllocateSaved(Arena& arena, int64_t rows) {
   return {.local_max = arena.Allocate("largest logits here", DType::kF32, {rows}),
@@ -20,10 +12,10 @@ VocabCrossEntropy::Saved VocabCrossEntropy::AllocateSaved(Arena& arena, int64_t 
 
 void VocabCrossEntropy::Run(Context& context, const Args& args, const Saved& saved) const {
   const int64_t rows = args.logits.rows();
-  const TensorView local_max = First(saved.local_max, rows);
-  const TensorView max = First(saved.max, rows);
-  const TensorView sum = First(saved.normalizer, rows);
-  const TensorView target = First(saved.normalizer, rows, rows);
+  const TensorView local_max = saved.local_max.Slice(0, rows);
+  const TensorView max = saved.max.Slice(0, rows);
+  const TensorView sum = saved.normalizer.Slice(0, rows);
+  const TensorView target = saved.normalizer.Slice(rows, rows);
   const CrossEntropyArgs joined = {.logits = args.logits,
                                    .targets = args.targets,
                                    .vocab = vocab_,
@@ -45,7 +37,7 @@ void VocabCrossEntropy::Run(Context& context, const Args& args, const Saved& sav
   tp_.Max(max, "largest logits");
   SoftmaxRescale(context, {.sum = sum, .from = local_max, .to = max});
   // One reduction for both: they lie side by side.
-  tp_.Sum(First(saved.normalizer, 2 * rows), "softmax normalizers");
+  tp_.Sum(saved.normalizer.Slice(0, 2 * rows), "softmax normalizers");
   CrossEntropy(context, joined);
 }
 

@@ -22,6 +22,22 @@ __device__ __forceinline__ double SumOfPartials(const double* partial, int64_t c
   return BlockReduce(sum, scratch, SumOf());
 }
 
+inline constexpr int kPartialThreads = 256;
+
+template <int kThreads>
+__global__ void __launch_bounds__(kThreads)
+    SumPartialsKernel(const double* partial, int64_t count, double* sum) {
+  __shared__ double scratch[kMaxWarps];
+  const double total = SumOfPartials(partial, count, scratch);
+  if (threadIdx.x == 0) *sum = total;
+}
+
+// sum = Σ partial[0 .. count), in an order of count alone.
+inline void SumPartials(Context& context, const double* partial, int64_t count, double* sum) {
+  Launch(SumPartialsKernel<kPartialThreads>, 1, kPartialThreads, 0, context.cuda().stream, partial,
+         count, sum);
+}
+
 // ---- sums over rows ----
 
 // Where sums of columns go: those of chunk i, part p to data + i · chunk_stride, or added to what is there.

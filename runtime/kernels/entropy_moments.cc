@@ -13,9 +13,7 @@ ENTRAIN_BACKENDS(void KeepMeans(Context& context, const KeepMeansArgs& args))
 namespace {
 
 void CheckMoments(const HeadMoments& moments, int64_t layers, int64_t heads) {
-  CheckDType("entropy sums", moments.sums, DType::kF64);
-  CheckDims("entropy sums", moments.sums, {layers, heads, 2});
-  CheckDense("entropy sums", moments.sums);
+  CheckF64("entropy sums", moments.sums, layers * heads * 2);
   CheckF32("entropy extremes", moments.extremes, {layers, heads, 2});
 }
 
@@ -36,8 +34,8 @@ void JoinMoments(Context& context, const HeadMoments& added, const HeadMoments& 
 }
 
 void KeepMeans(Context& context, const KeepMeansArgs& args) {
-  CheckDType("entropy sums", args.sums, DType::kF64);
-  CheckF32("mean entropy", args.mean, {args.sums.dim(0), args.sums.dim(1)});
+  CheckF32("mean entropy", args.mean, {args.mean.dim(0), args.mean.dim(1)});
+  CheckF64("entropy sums", args.sums, 2 * args.mean.size());
   CheckF32("unless_nan", args.unless_nan, {1});
   CHECK_GT(args.rows, 0);
   ENTRAIN_DISPATCH(KeepMeans, context, args);

@@ -10,12 +10,6 @@ ENTRAIN_BACKENDS(void RowPenaltyGradient(Context& context, const RowPenaltyGradi
 
 namespace {
 
-void CheckDoubles(const char* name, const TensorView& view, int64_t size) {
-  CheckDType(name, view, DType::kF64);
-  CHECK_EQ(view.size(), size) << name << ": " << Describe(view);
-  CheckDense(name, view);
-}
-
 void CheckHeads(const char* name, const TensorView& view, int64_t layers, int64_t heads) {
   CheckDType(name, view, DType::kF32);
   CheckDims(name, view, {layers, heads});
@@ -29,12 +23,12 @@ void HeadPenalty(Context& context, const HeadPenaltyArgs& args) {
   CheckF32("head penalty gradient", args.gradient, {layers, heads});
   CHECK(args.sums ? !args.mean && args.rows > 0 : static_cast<bool>(args.mean))
       << "head penalty: of sums over rows, or of means";
-  if (args.sums) CheckDoubles("head penalty sums", args.sums, 2 * layers * heads);
+  if (args.sums) CheckF64("head penalty sums", args.sums, 2 * layers * heads);
   if (args.mean) CheckF32("head penalty mean", args.mean, {layers, heads});
   CheckHeads("head penalty threshold", args.threshold, layers, heads);
   CheckHeads("head penalty threshold_gradient", args.threshold_gradient, layers, heads);
-  CheckDoubles("head penalty strength", args.strength, 1);
-  CheckDoubles("head penalty measured", args.measured, 1 + layers * heads);
+  CheckF64("head penalty strength", args.strength, 1);
+  CheckF64("head penalty measured", args.measured, 1 + layers * heads);
   ENTRAIN_DISPATCH(HeadPenalty, context, args);
 }
 
@@ -44,8 +38,8 @@ void RowPenalty(Context& context, const RowPenaltyArgs& args) {
   CheckDType("row penalty entropy", entropy, DType::kF32);
   CheckDense("row penalty entropy", entropy);
   CheckHeads("row penalty threshold", args.threshold, entropy.dim(0), entropy.dim(2));
-  CheckDoubles("row penalty max_entropy", args.max_entropy, entropy.dim(3));
-  CheckDoubles("row penalty measured", args.measured, 1 + entropy.dim(0) * entropy.dim(2));
+  CheckF64("row penalty max_entropy", args.max_entropy, entropy.dim(3));
+  CheckF64("row penalty measured", args.measured, 1 + entropy.dim(0) * entropy.dim(2));
   ENTRAIN_DISPATCH(RowPenalty, context, args);
 }
 
@@ -56,8 +50,8 @@ void RowPenaltyGradient(Context& context, const RowPenaltyGradientArgs& args) {
   CheckF32("row penalty gradient", args.gradient, {entropy.dim(0), entropy.dim(1), entropy.dim(2)});
   CheckF32("row penalty threshold", args.threshold, {entropy.dim(1)});
   CheckF32("row penalty threshold_gradient", args.threshold_gradient, {entropy.dim(1)});
-  CheckDoubles("row penalty max_entropy", args.max_entropy, entropy.dim(2));
-  CheckDoubles("row penalty strength", args.strength, 1);
+  CheckF64("row penalty max_entropy", args.max_entropy, entropy.dim(2));
+  CheckF64("row penalty strength", args.strength, 1);
   ENTRAIN_DISPATCH(RowPenaltyGradient, context, args);
 }
 

@@ -24,10 +24,10 @@ __device__ __forceinline__ void PutGradient(double gradient, bool accumulate, fl
 }
 
 // f32 [L, H] with any row stride.
-struct HeadTable {
+struct HeadMatrix {
   float* data;
   int64_t stride;
-  explicit HeadTable(const TensorView& view)
+  explicit HeadMatrix(const TensorView& view)
       : data(view.data<float>()), stride(view.row_stride()) {}
   __device__ __forceinline__ float& At(int64_t i, int64_t heads) const {
     return data[i / heads * stride + i % heads];
@@ -38,7 +38,7 @@ struct HeadOperands {
   const double* sums;  // or null, and means
   const float* mean;
   double rows;
-  HeadTable threshold, threshold_gradient;
+  HeadMatrix threshold, threshold_gradient;
   double max, margin;
   const double* strength;
   double count, gradient_rows;
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kThreads) HeadPenaltyKernel(HeadOperands args)
 
 struct RowOperands {
   const float* entropy;  // [L, B, H, T]
-  HeadTable threshold;
+  HeadMatrix threshold;
   const double* max;
   int64_t batch;
   int heads, positions;
@@ -171,8 +171,8 @@ void HeadPenalty(Context& context, const HeadPenaltyArgs& args) {
          HeadOperands{.sums = args.sums ? args.sums.data<double>() : nullptr,
                       .mean = args.mean ? args.mean.data<float>() : nullptr,
                       .rows = static_cast<double>(args.rows),
-                      .threshold = HeadTable(args.threshold),
-                      .threshold_gradient = HeadTable(args.threshold_gradient),
+                      .threshold = HeadMatrix(args.threshold),
+                      .threshold_gradient = HeadMatrix(args.threshold_gradient),
                       .max = args.max_entropy,
                       .margin = args.margin,
                       .strength = args.strength.data<double>(),
@@ -192,7 +192,7 @@ void RowPenalty(Context& context, const RowPenaltyArgs& args) {
   auto* partials = context.Cache<CudaScratch>().Take<RowSums>(all * batch + (all + 1) / 2);
   auto* penalties = reinterpret_cast<double*>(partials + all * batch);
   const RowOperands operands{.entropy = args.entropy.data<float>(),
-                             .threshold = HeadTable(args.threshold),
+                             .threshold = HeadMatrix(args.threshold),
                              .max = args.max_entropy.data<double>(),
                              .batch = batch,
                              .heads = static_cast<int>(args.entropy.dim(2)),
@@ -213,7 +213,7 @@ void RowPenaltyGradient(Context& context, const RowPenaltyGradientArgs& args) {
   if (heads == 0) return;
   auto* partials = context.Cache<CudaScratch>().Take<double>(std::max<int64_t>(heads * batch, 1));
   const RowOperands operands{.entropy = args.entropy.data<float>(),
-                             .threshold = HeadTable(args.threshold.Reshape({1, heads})),
+                             .threshold = HeadMatrix(args.threshold.Reshape({1, heads})),
                              .max = args.max_entropy.data<double>(),
                              .batch = batch,
                              .heads = static_cast<int>(heads),

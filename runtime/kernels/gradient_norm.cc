@@ -9,16 +9,6 @@ ENTRAIN_BACKENDS(void SumsOfSquares(Context& context,
                                     const TensorView& sums))
 ENTRAIN_BACKENDS(void GradientScale(Context& context, const GradientScaleArgs& args))
 
-namespace {
-
-void CheckDoubles(const char* name, const TensorView& view, int64_t size) {
-  CheckDType(name, view, DType::kF64);
-  CheckDims(name, view, {size});
-  CheckDense(name, view);
-}
-
-}  // namespace
-
 void SumsOfSquares(Context& context, const std::vector<std::vector<TensorView>>& groups,
                    const TensorView& sums) {
   for (const std::vector<TensorView>& group : groups) {
@@ -27,14 +17,14 @@ void SumsOfSquares(Context& context, const std::vector<std::vector<TensorView>>&
       CheckDense("sums of squares x", x);
     }
   }
-  CheckDoubles("sums of squares", sums, static_cast<int64_t>(groups.size()));
+  CheckF64("sums of squares", sums, static_cast<int64_t>(groups.size()));
   ENTRAIN_DISPATCH(SumsOfSquares, context, groups, sums);
 }
 
 void GradientScale(Context& context, const GradientScaleArgs& args) {
-  CheckDoubles("gradient scale squares", args.squares, args.squares.size());
-  CheckDoubles("gradient scale must_be_finite", args.must_be_finite, args.must_be_finite.size());
-  CheckDoubles("gradient scale norm", args.norm, 1);
+  CheckF64("gradient scale squares", args.squares, args.squares.size());
+  CheckF64("gradient scale must_be_finite", args.must_be_finite, args.must_be_finite.size());
+  CheckF64("gradient scale norm", args.norm, 1);
   CheckF32("gradient scale", args.scale, {1});
   ENTRAIN_DISPATCH(GradientScale, context, args);
 }

@@ -55,6 +55,14 @@ inline void CheckF32(const char* name, const TensorView& view,
   CheckDense(name, view);
 }
 
+// f64, dense, of that many elements.
+inline void CheckF64(const char* name, const TensorView& view, int64_t size) {
+  CheckDType(name, view, DType::kF64);
+  CheckDense(name, view);
+  CHECK_EQ(view.size(), size) << name << ": " << Describe(view);
+  CHECK(view || size == 0) << name << " has no memory: " << Describe(view);
+}
+
 // f32 or bf16, dense, with these dims.
 inline void CheckFloat(const char* name, const TensorView& view,
                        std::initializer_list<int64_t> dims) {

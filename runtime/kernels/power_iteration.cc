@@ -21,11 +21,6 @@ void CheckRaw(const TensorView& raw) {
   CheckF32("spectral norm raw", raw, {raw.dim(0), raw.dim(1)});
 }
 
-void CheckF64(const char* name, const TensorView& view, int64_t size) {
-  CheckDType(name, view, DType::kF64);
-  CheckDims(name, view, {size});
-}
-
 }  // namespace
 
 void MatrixVector(Context& context, const TensorView& raw, const TensorView& x,

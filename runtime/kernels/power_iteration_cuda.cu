@@ -39,14 +39,6 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
 
-// One block.
-__global__ void __launch_bounds__(kThreads)
-    SumPartialsKernel(const double* partials, int64_t count, double* sum) {
-  __shared__ double scratch[kMaxWarps];
-  const double total = SumOfPartials(partials, count, scratch);
-  if (threadIdx.x == 0) *sum = total;
-}
-
 // One block: a vector has some thousand elements.
 __global__ void __launch_bounds__(kThreads)
     SquaredNormKernel(const double* x, int64_t size, double* square) {
@@ -160,8 +152,7 @@ void InnerProduct(Context& context, const TensorView& a, const TensorView& b,
              a.size(), partials);
     });
   }
-  Launch(SumPartialsKernel, 1, kThreads, 0, stream, partials, int64_t{chunks},
-         product.data<double>());
+  SumPartials(context, partials, chunks, product.data<double>());
 }
 
 void SpectralScale(Context& context, const TensorView& raw, const TensorView& sigma,

@@ -27,8 +27,7 @@ double SumOfSquares(Context& context, const TensorView& x) {
 void AddMean(Context& context, const AddMeanArgs& args) {
   CheckF32("mean x", args.x, {args.x.size()});
   CHECK_GT(args.x.size(), 0) << "mean of nothing";
-  CheckDType("mean", args.out, DType::kF64);
-  CheckDims("mean", args.out, {1});
+  CheckF64("mean", args.out, 1);
   ENTRAIN_DISPATCH(AddMean, context, args);
 }
 

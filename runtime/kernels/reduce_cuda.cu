@@ -23,14 +23,6 @@ __global__ void __launch_bounds__(kSquareThreads)
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-// One block.
-__global__ void __launch_bounds__(kThreads)
-    SumPartialsKernel(const double* partial, int64_t chunks, double* sum) {
-  __shared__ double scratch[kMaxWarps];
-  const double total = SumOfPartials(partial, chunks, scratch);
-  if (threadIdx.x == 0) *sum = total;
-}
-
 __global__ void __launch_bounds__(kThreads)
     SumKernel(const float* x, int64_t size, double* partial) {
   __shared__ double scratch[kMaxWarps];
@@ -96,7 +88,7 @@ double SumOfSquares(Context& context, const TensorView& x) {
   cudaStream_t stream = context.cuda().stream;
   Launch(SumOfSquaresKernel, chunks, kSquareThreads, 0, stream, x.data<float>(), x.size(),
          BeginAtFours(x), sum + 1);
-  Launch(SumPartialsKernel, 1, kThreads, 0, stream, sum + 1, int64_t{chunks}, sum);
+  SumPartials(context, sum + 1, chunks, sum);
   double on_host = 0.0;
   CopyToHost(context, sum, &on_host, sizeof(double));
   return on_host;

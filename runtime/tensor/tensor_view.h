@@ -65,6 +65,13 @@ class TensorView {
     auto* start = static_cast<char*>(data_) + begin * row_stride_ * SizeOf(dtype_);
     return {data_ == nullptr ? nullptr : start, dtype_, {count, dim(-1)}, row_stride_};
   }
+  // Elements [begin, begin + count), as a vector; dense views only.
+  TensorView Slice(int64_t begin, int64_t count) const {
+    CHECK(dense() && 0 <= begin && count >= 0 && begin + count <= size());
+    return {data_ == nullptr ? nullptr : static_cast<char*>(data_) + begin * SizeOf(dtype_),
+            dtype_,
+            {count}};
+  }
   // The same memory with other dims of equal size; dense views only.
   TensorView Reshape(std::initializer_list<int64_t> dims) const {
     CHECK(dense());
