@@ -1,9 +1,11 @@
 // Speed of the CUDA backend: a table of kernels and one of whole training steps.
 //
 //   gpu_bench [--quick | --smoke] [--json FILE] [kernels [PART OF A NAME] | steps | CASE]
+//   gpu_bench --profile CASE
 //
 // --quick: about two minutes. --smoke: shapes that an emulated GPU can do. --json: the results as well, an object a line. Each part
-// and each case of the steps runs in a process of its own, so that the others go on when one fails.
+// and each case of the steps runs in a process of its own, so that the others go on when one fails. --profile: some steps of a case
+// for a profiler to look at, not timed.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,6 +25,7 @@ constexpr int kSkipped = 77;
 struct Options {
   BenchSize size = BenchSize::kFull;
   std::string json;
+  bool profile = false;
   std::vector<std::string> rest;
 };
 
@@ -34,6 +37,8 @@ Options Parse(int argc, char** argv) {
       options.size = BenchSize::kQuick;
     } else if (argument == "--smoke") {
       options.size = BenchSize::kSmoke;
+    } else if (argument == "--profile") {
+      options.profile = true;
     } else if (argument == "--json" && i + 1 < argc) {
       options.json = argv[++i];
     } else {
@@ -108,7 +113,11 @@ int RunPart(char** argv, const Options& options) {
   }
   for (const StepCase& one : StepCases(options.size)) {
     if (one.name != last) continue;
-    RunStepCase(**context, one, results);
+    if (options.profile) {
+      RunStepsToProfile(**context, one);
+    } else {
+      RunStepCase(**context, one, results);
+    }
     return 0;
   }
   std::printf("gpu_bench: no case \"%s\"; there are:\n", last.c_str());

@@ -6,11 +6,13 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "parallel/sharded_row_norms.h"
 #include "parallel/vocab_cross_entropy.h"
 #include "runtime/kernels/activation.h"
 #include "runtime/kernels/adamw.h"
 #include "runtime/kernels/attention.h"
+#include "runtime/kernels/attention_engine.h"
 #include "runtime/kernels/cast.h"
 #include "runtime/kernels/embedding.h"
 #include "runtime/kernels/entropy_moments.h"
@@ -76,11 +78,10 @@ class Table {
     for (const GpuProduct& product : products_) {
       if (product.name.ends_with(" dW")) Product(product.name + ", untuned", product);
     }
-    int changed = 0;
-    const auto tuned = TuneMatmuls(context_, {});
-    for (const TunedMatmul& one : tuned) changed += one.choice != 0 ? 1 : 0;
-    std::printf("matrix products: %zu tuned, another algorithm than the first for %d\n",
-                tuned.size(), changed);
+    for (const TunedMatmul& one : TuneMatmuls(context_, {})) {
+      std::printf("  %s: %.4f ms, by choice %d of %d %.4f ms\n", one.product.c_str(), one.before_ms,
+                  one.choice, one.algorithms, one.after_ms);
+    }
     for (const GpuProduct& product : products_) Product(product.name, product);
     Clear();
   }
@@ -107,6 +108,15 @@ class Table {
                                     .threshold_gradient = dthreshold});
     });
     Clear();
+  }
+
+  // The other engine of attention's backward, beside this project's in the same minute.
+  void CudnnAttention() {
+    for (const int64_t length : shapes_.lengths) {
+      for (const auto kind : {EntropyGradientKind::kNone, EntropyGradientKind::kHead}) {
+        CudnnAttention(length, kind);
+      }
+    }
   }
 
   void RowKernels() {
@@ -280,6 +290,28 @@ class Table {
     Clear();
   }
 
+  void CudnnAttention(int64_t length, EntropyGradientKind kind) {
+    const std::string name = absl::StrCat(
+        "cuDNN's backward", kind == EntropyGradientKind::kNone ? "" : ", entropy", ", T ", length);
+    if (name.find(filter_) == std::string::npos) return;
+    const AttentionWork work = {.batch = shapes_.rows / length,
+                                .positions = length,
+                                .heads = shapes_.heads,
+                                .width = shapes_.head_width(),
+                                .dtype = DType::kBf16,
+                                .entropy_gradient = kind};
+    const auto times = TimeAttentionBackward(context_, work, {}, MemoryOf(context_).free);
+    if (!times.ok()) {
+      std::printf("%-36s left out: %s\n", name.c_str(), times.status().ToString().c_str());
+      return;
+    }
+    const double product = 1.0 * static_cast<double>(work.batch * work.heads * work.width) *
+                           static_cast<double>(length * (length + 1));
+    Line(name, times->cudnn_ms / 1e3, 5.0 * product, limits_.bf16_flops, "TFLOP/s", 1e12);
+    Line(name + ": ours", times->entrain_ms / 1e3, 5.0 * product, limits_.bf16_flops, "TFLOP/s",
+         1e12);
+  }
+
   void Embeddings(const TensorView& x) {
     const int64_t length = shapes_.lengths.back();
     const TensorView tokens = operands_.Tokens(shapes_.vocab, {shapes_.rows / length, length});
@@ -316,7 +348,10 @@ class Table {
   void Line(const std::string& name, double work, double limit, const char* unit, double scale,
             const std::function<void()>& op) {
     if (name.find(filter_) == std::string::npos) return;
-    const double seconds = timer_.Seconds(op);
+    Line(name, timer_.Seconds(op), work, limit, unit, scale);
+  }
+  void Line(const std::string& name, double seconds, double work, double limit, const char* unit,
+            double scale) {
     const double rate = work / seconds;
     std::printf("%-36s %10.4f %10.1f %-8s ", name.c_str(), seconds * 1e3, rate / scale, unit);
     if (limit > 0.0) {
@@ -352,6 +387,7 @@ void KernelTable(Context& context, BenchSize size, const std::string& filter,
   table.Header();
   table.Matmuls();
   table.Attention();
+  table.CudnnAttention();
   table.RowKernels();
   table.FfnKernels();
   table.CrossEntropies();

@@ -259,6 +259,13 @@ void RunStepCase(Context& context, const StepCase& step_case, const GpuResults& 
   results.Add(result);
 }
 
+void RunStepsToProfile(Context& context, StepCase step_case) {
+  constexpr int kSteps = 3;
+  step_case.config.train.cuda_graph = OnOff::kOff;
+  TimedRun run(step_case.config, context);
+  for (int i = 0; i < kSteps; ++i) run.StepSeconds();
+}
+
 void CompareStepCases(const GpuResults& results) {
   std::map<std::string, double> rates;
   for (const nlohmann::json& result : results.All()) {

@@ -26,6 +26,9 @@ std::vector<StepCase> StepCases(BenchSize size);
 // into the GPU's free memory is told and left out.
 void RunStepCase(Context& context, const StepCase& step_case, const GpuResults& results);
 
+// Some steps of a case as a profiler wants them: without a graph, by cuBLASLt's first choices, in silence.
+void RunStepsToProfile(Context& context, StepCase step_case);
+
 // Of pairs of cases: what the regulariser costs, and what a graph saves.
 void CompareStepCases(const GpuResults& results);
 
