@@ -5,6 +5,8 @@ them by more than the tolerance of 2e-5 (fp32) or 3e-2 (bf16): no trainer that k
 This script measures that floor, in float64 throughout:
 
   f32    largest relative L2 change of a gradient when every weight moves by one fp32 rounding error (12 random draws)
+  f32_cuda  the same when every operation is of fp32 as well, and exponentials are off by up to two units of the last place, which is
+            what a GPU's ex2 keeps (PTX manual)
   bf16   the same for a bf16 rounding error of every matrix, with rounded activations (12 draws, the rounding itself first)
   adamw  largest relative change of the ten losses when the first weights move by one fp32 rounding error
   adamw_bf16  the same when every step's gradient is taken as for bf16, from float64 master weights
@@ -27,8 +29,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[1] / "data"
 BATCH = 4
 DRAWS = 12
 FP32_ROUNDING = 6e-8
+CUDA_EXP_ERROR = 2 * 2.0**-23
 BF16_ROUNDING = 2.0**-9
-REPORTED = {"f32": 1e-5, "bf16": 1.5e-2, "adamw": 5e-5, "adamw_bf16": 5e-3}  # floors below half the tolerance change nothing
+REPORTED = {"f32": 1e-5, "f32_cuda": 1e-5, "bf16": 1.5e-2, "adamw": 5e-5, "adamw_bf16": 5e-3}  # floors below half the tolerance change nothing
 
 
 def load(name):
@@ -51,11 +54,11 @@ def rotated(x, share):
         -torch.arange(0, dims, 2, dtype=torch.float64) / dims
     )
     a, b, rest = x[..., : dims // 2], x[..., dims // 2 : dims], x[..., dims:]
-    cos, sin = angles.cos(), angles.sin()
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1)
 
 
-def attention(config, w, prefix, x, rounded):
+def attention(config, w, prefix, x, rounded, exp):
     t, heads, d = config["n_positions"], config["n_head"], config["n_embd"]
     qkv = rounded(rounded(x) @ w[prefix + "c_attn.weight"] + w[prefix + "c_attn.bias"])
     q, k, v = (part.view(BATCH, t, heads, d // heads).transpose(1, 2) for part in qkv.split(d, -1))
@@ -66,7 +69,7 @@ def attention(config, w, prefix, x, rounded):
         scores = scores / w[prefix + "temperature"].view(1, heads, t, 1)
     mask = torch.tril(torch.ones(t, t, dtype=torch.bool))
     log_a = torch.log_softmax(scores.masked_fill(~mask, float("-inf")), -1)
-    a = log_a.exp()
+    a = exp(log_a)
     entropy = -(a * log_a.masked_fill(~mask, 0.0)).sum(-1)
     out = rounded((a @ v).transpose(1, 2).reshape(BATCH, t, d))
     return out @ w[prefix + "c_proj.weight"] + w[prefix + "c_proj.bias"], entropy
@@ -107,9 +110,9 @@ def penalty(config, threshold, entropy):
     return (delta**2 * (delta.abs() > reg["margin"] * maximum)).mean()
 
 
-def block(config, w, prefix, x, rounded, round_matrix):
+def block(config, w, prefix, x, rounded, round_matrix, exp):
     norm = lambda name, z: layernorm(w, prefix + name, z) if prefix + name + ".weight" in w else z
-    branch, entropy = attention(config, w, prefix + "attn.", norm("ln_1", x), rounded)
+    branch, entropy = attention(config, w, prefix + "attn.", norm("ln_1", x), rounded, exp)
     y = x + branch
     if not any(name.startswith(prefix + "mlp.") for name in w):
         return y, entropy
@@ -118,7 +121,7 @@ def block(config, w, prefix, x, rounded, round_matrix):
     return w.get(prefix + "mlp.beta", 1.0) * y + f / w.get(prefix + "mlp.alpha", 1.0), entropy
 
 
-def forward(config, w, tokens, rounded, round_matrix):
+def forward(config, w, tokens, rounded, round_matrix, exp):
     t, layers = config["n_positions"], config["n_layer"]
     inputs = torch.stack([tokens[r * t : r * t + t] for r in range(BATCH)])
     targets = torch.stack([tokens[r * t + 1 : r * t + t + 1] for r in range(BATCH)])
@@ -128,7 +131,7 @@ def forward(config, w, tokens, rounded, round_matrix):
     regularizer, total_penalty = config["entrain"]["entropy_regularizer"], 0.0
     for layer in range(layers):
         prefix = f"transformer.h.{layer}."
-        x, entropy = block(config, w, prefix, x, rounded, round_matrix)
+        x, entropy = block(config, w, prefix, x, rounded, round_matrix, exp)
         if regularizer:
             total_penalty = total_penalty + penalty(config, w[prefix + "attn.entropy_threshold"], entropy) / layers
     head = w.get("lm_head.weight", w["transformer.wte.weight"])
@@ -162,9 +165,9 @@ def switch_off_biases(config, gradients):
             g.zero_()
 
 
-def gradients(config, weights, tokens, rounded=lambda x: x, round_matrix=lambda x: x):
+def gradients(config, weights, tokens, rounded=lambda x: x, round_matrix=lambda x: x, exp=torch.exp):
     w = {k: v.clone().requires_grad_(True) for k, v in weights.items()}
-    loss, total = forward(config, w, tokens, rounded, round_matrix)
+    loss, total = forward(config, w, tokens, rounded, round_matrix, exp)
     total.backward()
     found = {k: v.grad for k, v in w.items() if v.grad is not None}
     switch_off_biases(config, found)
@@ -175,6 +178,19 @@ def moved_by_rounding(weights, seed):
     generator = torch.Generator().manual_seed(seed)
     sign = lambda v: torch.randint(0, 2, v.shape, generator=generator).double() * 2 - 1
     return {k: v * (1 + FP32_ROUNDING * sign(v)) for k, v in weights.items()}
+
+
+def cuda_fp32_gradients(config, weights, tokens, seed):
+    """As fp32 arithmetic of a GPU may compute them."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def exp(x):
+        y = x.exp()
+        return y * (1 + (2 * torch.rand(y.shape, generator=generator) - 1) * CUDA_EXP_ERROR)
+
+    weights = {k: v.float() for k, v in moved_by_rounding(weights, seed).items()}
+    _, found = gradients(config, weights, tokens, exp=exp)
+    return {k: v.double() for k, v in found.items()}
 
 
 def coarse_weights(weights, seed):
@@ -231,6 +247,10 @@ def floors(name):
     for seed in range(DRAWS):
         for k, e in relative(gradients(config, moved_by_rounding(weights, seed), tokens)[1], exact).items():
             f32[k] = max(e, f32.get(k, 0.0))
+    f32_cuda = {}
+    for seed in range(DRAWS):
+        for k, e in relative(cuda_fp32_gradients(config, weights, tokens, seed), exact).items():
+            f32_cuda[k] = max(e, f32_cuda.get(k, 0.0))
     bf16 = {}
     for seed in range(DRAWS):
         for k, e in relative(bf16_gradients(config, weights, tokens, seed)[1], exact).items():
@@ -251,6 +271,7 @@ def floors(name):
     moves = lambda steps: {str(i + 1): e for i, e in enumerate(steps)}
     return {
         "f32": keep(f32, "f32"),
+        "f32_cuda": keep(f32_cuda, "f32_cuda"),
         "bf16": keep(bf16, "bf16"),
         "adamw": keep(moves(adamw), "adamw"),
         "adamw_bf16": keep(moves(adamw_bf16), "adamw_bf16"),
