@@ -1,9 +1,9 @@
 // Speed of the CUDA backend: a table of kernels and one of whole training steps.
 //
-//   gpu_bench [--quick | --smoke] [--json FILE] [kernels [PART OF A NAME] | steps | CASE]
+//   gpu_bench [--quick | --smoke] [--json FILE] [kernels [PART OF A NAME] | ops [PART] | steps | CASE]
 //   gpu_bench --profile CASE
 //
-// --quick: about two minutes. --smoke: shapes that an emulated GPU can do. --json: the results as well, an object a line. Each part
+// ops: kernels but matrix products, which are cuBLASLt's. --quick: about two minutes. --smoke: shapes that an emulated GPU can do. --json: the results as well, an object a line. Each part
 // and each case of the steps runs in a process of its own, so that the others go on when one fails. --profile: some steps of a case
 // for a profiler to look at, not timed.
 #include <sys/wait.h>
@@ -107,8 +107,9 @@ int RunPart(char** argv, const Options& options) {
     std::printf("gpu_bench: left out: %s\n", std::string(context.status().message()).c_str());
     return kSkipped;
   }
-  if (part == "kernels") {
-    KernelTable(**context, options.size, options.rest.size() > 1 ? last : "", results);
+  if (part == "kernels" || part == "ops") {
+    KernelTable(**context, options.size, part == "kernels", options.rest.size() > 1 ? last : "",
+                results);
     return 0;
   }
   for (const StepCase& one : StepCases(options.size)) {

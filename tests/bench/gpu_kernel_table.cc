@@ -381,11 +381,11 @@ class Table {
 
 }  // namespace
 
-void KernelTable(Context& context, BenchSize size, const std::string& filter,
+void KernelTable(Context& context, BenchSize size, bool products, const std::string& filter,
                  const GpuResults& results) {
   Table table(context, ShapesOf(size), filter, results);
   table.Header();
-  table.Matmuls();
+  if (products) table.Matmuls();
   table.Attention();
   table.CudnnAttention();
   table.RowKernels();

@@ -12,8 +12,8 @@ namespace entrain {
 
 enum class BenchSize { kSmoke, kQuick, kFull };
 
-// Prints a line for each op whose name has `filter` in it, and adds it to the results.
-void KernelTable(Context& context, BenchSize size, const std::string& filter,
+// Prints a line for each op whose name has `filter` in it, matrix products among them or not, and adds it to the results.
+void KernelTable(Context& context, BenchSize size, bool products, const std::string& filter,
                  const GpuResults& results);
 
 }  // namespace entrain
