@@ -64,15 +64,15 @@ __device__ __forceinline__ void LoadLast(const float* logits, int column, int co
 }
 
 // The same for vectors at `column` and every `step` behind it; mostly one branch for all, so that the loads go out together.
-template <int n>
+template <int loads, int n>
 __device__ __forceinline__ void LoadLogits(const float* logits, int column, int step, int count,
-                                           float (&values)[kLoads][n]) {
-  if (column + (kLoads - 1) * step + n <= count) {
+                                           float (&values)[loads][n]) {
+  if (column + (loads - 1) * step + n <= count) {
 #pragma unroll
-    for (int k = 0; k < kLoads; ++k) LoadVector(logits + column + k * step, values[k]);
+    for (int k = 0; k < loads; ++k) LoadVector(logits + column + k * step, values[k]);
   } else {
 #pragma unroll
-    for (int k = 0; k < kLoads; ++k) LoadLast(logits, column + k * step, count, values[k]);
+    for (int k = 0; k < loads; ++k) LoadLast(logits, column + k * step, count, values[k]);
   }
 }
 
@@ -123,8 +123,15 @@ struct RowGradient {
   template <int n>
   __device__ __forceinline__ void Apply(int column, float (&values)[n]) const {
 #pragma unroll
+    for (float& value : values) value = ShiftedExponential(value, max);
+    ApplyToExponentials(column, values);
+  }
+  // Overwrites their shifted exponentials.
+  template <int n>
+  __device__ __forceinline__ void ApplyToExponentials(int column, float (&values)[n]) const {
+#pragma unroll
     for (int i = 0; i < n; ++i) {
-      const float probability = inverse * ShiftedExponential(values[i], max);
+      const float probability = inverse * values[i];
       const float gradient = scale * (probability - (column + i == target ? 1.0F : 0.0F));
       values[i] = column + i < count ? gradient : 0.0F;
     }

@@ -7,71 +7,155 @@ namespace entrain::cuda {
 
 namespace {
 
-constexpr int kMostThreads = 1024;
+constexpr int kMostThreads = 384;
 constexpr int kFewThreads = 128;
 constexpr int64_t kWideRow = 8192;  // from here on, most threads
 
-// Of static shared memory, and more.
-constexpr int64_t kOwnSharedBytes = 1024;
+// Of a row, logits that a thread keeps in registers. Two blocks leave a thread 80: enough for these and all else. Beside them GPT-2's
+// 50,257 need 113 KB of shared memory, half of what a Hopper has.
+constexpr int kInRegisters = 56;
 
-// Columns [0, held) of a row are kept in shared memory between the two readings, mostly all: GPT-2's 50,257 take 201 KB of a Hopper's
-// 227. The rest, of a larger vocabulary or on an A100, is read again, mostly from the L2 cache: 38 KB a row on an A100, which are
-// 4 MB for all its blocks. One block fills a multiprocessor, and does not read while it writes; but a row takes it about two thirds
-// of the time that memory takes for its share, and multiprocessors go out of step, so that memory stays the limit. Two blocks of half
-// the shared memory would take turns, and read 27 MB of rows again through the L2 cache.
-template <typename T, int n>
-__global__ void __launch_bounds__(kMostThreads)
+// Of shared memory: a kernel's own and, on a multiprocessor, what each block takes beside what it asks for.
+constexpr int64_t kOwnSharedBytes = 512;
+constexpr int64_t kBlockSharedBytes = 1024;
+
+// What a thread keeps of columns [0, held) of its block's row: of the first columns vectors in registers, of the others in shared
+// memory, where it alone reads and writes them, so that no barrier is needed.
+template <int kThreads, int n>
+struct HeldShare {
+  static constexpr int kVectors = kInRegisters / n;
+  static constexpr int kStep = kThreads * n;
+  float values[kVectors][n];
+  float* shared;  // of the first column that is not in registers
+  int mine;       // the thread's first column
+  int in_shared;  // columns
+
+  __device__ __forceinline__ HeldShare(float* shared_memory, int held)
+      : shared(shared_memory),
+        mine(static_cast<int>(threadIdx.x) * n),
+        in_shared(held - kVectors * kStep) {}
+
+  // Begins to read the columns for shared memory, −∞ behind the last.
+  __device__ __forceinline__ void BeginCopies(const float* from, int count) {
+    for (int at = mine; at < in_shared; at += kStep) {
+      const int column = kVectors * kStep + at;
+      if (n == 4 && column + n <= count) {
+        CopyAsync16(shared + at, from + column);
+        continue;
+      }
+      float last[n];
+      LoadLast(from, column, count, last);
+      StoreVector(shared + at, last);
+    }
+    CommitCopies();
+  }
+  __device__ __forceinline__ void LoadRegisters(const float* from, int count) {
+    LoadLogits(from, mine, kStep, count, values);
+  }
+
+  // Calls function(column, float (&values)[n]) for all columns; `keep`: what it makes of values is kept.
+  template <bool keep, typename F>
+  __device__ __forceinline__ void ForEach(F&& function) {
+#pragma unroll
+    for (int k = 0; k < kVectors; ++k) function(mine + k * kStep, values[k]);
+#pragma unroll 2
+    for (int at = mine; at < in_shared; at += kStep) {
+      float of_shared[n];
+      LoadVector(shared + at, of_shared);
+      function(kVectors * kStep + at, of_shared);
+      if constexpr (keep) StoreVector(shared + at, of_shared);
+    }
+  }
+};
+
+template <int n>
+__device__ __forceinline__ float SumOfVector(const float (&values)[n]) {
+  if constexpr (n == 4) return (values[0] + values[1]) + (values[2] + values[3]);
+  return values[0];
+}
+
+// Of the columns from `first` on.
+template <int n>
+__device__ __forceinline__ Normalizer NormalizerFrom(int first, const float* from, int count) {
+  const int step = static_cast<int>(blockDim.x) * n;
+  Normalizer normalizer;
+  for (first += static_cast<int>(threadIdx.x) * n; first < count; first += step * kLoads) {
+    float values[kLoads][n];
+    LoadLogits(from, first, step, count, values);
+    Add(values, &normalizer);
+  }
+  return normalizer;
+}
+
+// Columns [0, held) of a row stay on the multiprocessor between the two readings; the rest, of a larger vocabulary or on an A100, is
+// read again, mostly from the L2 cache. All reads of what is held are begun before one is waited for, and while one of a
+// multiprocessor's two blocks adds up or writes, the other reads.
+template <int kThreads, typename T, int n>
+__global__ void __launch_bounds__(kThreads, 2 * kMostThreads / kThreads)
     WholeCrossEntropyKernel(LogitRows logits, const int32_t* targets, float* losses, T* dlogits,
                             int64_t dlogits_stride, float scale, int held) {
   __shared__ float warp_maxima[kMaxWarps];
   __shared__ double warp_sums[kMaxWarps];
-  auto* shared = reinterpret_cast<float*>(DynamicShared());
   const int64_t row = blockIdx.x;
   const float* from = logits.row(row);
   T* to = dlogits + row * dlogits_stride;
-  const int step = static_cast<int>(blockDim.x) * n;
-  const int mine = static_cast<int>(threadIdx.x) * n;
+  HeldShare<kThreads, n> share(reinterpret_cast<float*>(DynamicShared()), held);
+  share.BeginCopies(from, logits.count);
+  const Normalizer rest = NormalizerFrom<n>(held, from, logits.count);
+  share.LoadRegisters(from, logits.count);
   const int target = TargetColumn(logits, targets[row]);
   const float target_logit = target < 0 ? 0.0F : from[target];
-  Normalizer normalizer;
-  for (int first = mine; first < logits.count; first += step * kLoads) {
-    float values[kLoads][n];
-    LoadLogits(from, first, step, logits.count, values);
+  WaitForCopies<0>();
+
+  float max = rest.max;
+  share.template ForEach<false>([&](int, const float(&values)[n]) {
 #pragma unroll
-    for (int k = 0; k < kLoads; ++k) {
-      if (first + k * step < held) StoreVector(shared + first + k * step, values[k]);
-    }
-    Add(values, &normalizer);
-  }
+    for (const float value : values) max = fmaxf(max, value);
+  });
+  max = BlockReduce(max, warp_maxima, MaxOf());
+  float sum = rest.sum * ShiftedExponential(rest.max, max);
+  share.template ForEach<true>([&](int, float(&values)[n]) {
+#pragma unroll
+    for (float& value : values) value = ShiftedExponential(value, max);
+    sum += SumOfVector(values);
+  });
   // Behind its barriers all have read the whole row.
-  const auto [max, sum] = SumOfRow(normalizer, warp_maxima, warp_sums);
-  if (threadIdx.x == 0) {
-    losses[row] = static_cast<float>(double{max} - double{target_logit} + log(sum));
-  }
+  const double row_sum = BlockReduce(double{sum}, warp_sums, SumOf());
   const RowGradient gradient{.max = max,
-                             .inverse = static_cast<float>(1.0 / sum),
+                             .inverse = static_cast<float>(1.0 / row_sum),
                              .scale = scale,
                              .count = logits.count,
                              .target = target};
-  // What is held was written by this same thread.
-  for (int column = mine; column < held; column += step) {
-    float values[n];
-    LoadVector(shared + column, values);
-    gradient.Apply(column, values);
+  share.template ForEach<false>([&](int column, float(&values)[n]) {
+    if (column >= held) return;
+    gradient.ApplyToExponentials(column, values);
     StoreVector(to + column, values);
-  }
+  });
   WriteGradientFrom<n>(held, logits, from, to, gradient);
+  if (threadIdx.x == 0) {
+    losses[row] = static_cast<float>(double{max} - double{target_logit} + log(row_sum));
+  }
 }
 
-template <int n, typename T>
+// How many columns a block keeps. Two blocks share a multiprocessor, but one takes all shared memory where two would read more than
+// a quarter of a row again: the L2 cache would not hold that for all blocks.
+int64_t HeldColumns(int64_t shared_bytes, int64_t columns, int64_t in_registers) {
+  const int64_t half = (shared_bytes + kBlockSharedBytes) / 2 - kBlockSharedBytes;
+  const int64_t of_two = in_registers + (half - kOwnSharedBytes) / 4;
+  const int64_t of_one = in_registers + (shared_bytes - kOwnSharedBytes) / 4;
+  return std::min(columns, 4 * of_two >= 3 * columns ? of_two : of_one);
+}
+
+template <int kThreads, int n, typename T>
 void LaunchWhole(Context& context, const CrossEntropyArgs& args) {
-  const int64_t most = (context.cuda().shared_bytes - kOwnSharedBytes) / 4 / n * n;
-  const int64_t held = std::min(most, (args.vocab.count + n - 1) / n * n);
-  const auto bytes = static_cast<size_t>(held) * sizeof(float);
-  const auto kernel = WholeCrossEntropyKernel<T, n>;
+  constexpr int64_t kHeldInRegisters = int64_t{kInRegisters} * kThreads;
+  const int64_t columns = (args.vocab.count + n - 1) / n * n;
+  const int64_t held = HeldColumns(context.cuda().shared_bytes, columns, kHeldInRegisters) / n * n;
+  const auto bytes =
+      static_cast<size_t>(std::max<int64_t>(held - kHeldInRegisters, 0)) * sizeof(float);
+  const auto kernel = WholeCrossEntropyKernel<kThreads, T, n>;
   AllowSharedBytes(kernel, bytes);
-  Launch(kernel, dim3(static_cast<unsigned>(args.logits.rows())),
-         dim3(args.logits.dim(-1) >= kWideRow ? kMostThreads : kFewThreads), bytes,
+  Launch(kernel, dim3(static_cast<unsigned>(args.logits.rows())), dim3(kThreads), bytes,
          context.cuda().stream, RowsOf(args.logits, args.vocab), args.targets.data<int32_t>(),
          args.loss.data<float>(), args.dlogits.data<T>(), args.dlogits.row_stride(), args.scale,
          static_cast<int>(held));
@@ -91,7 +175,13 @@ void WholeCrossEntropy(Context& context, const CrossEntropyArgs& args) {
     return entrain::CrossEntropy(context, args);
   }
   DispatchFloat(args.dlogits.dtype(), [&]<typename T>(T) {
-    DispatchVector(FoursFit(args.logits), [&](auto n) { LaunchWhole<n(), T>(context, args); });
+    DispatchVector(FoursFit(args.logits), [&](auto n) {
+      if (args.logits.dim(-1) >= kWideRow) {
+        LaunchWhole<kMostThreads, n(), T>(context, args);
+      } else {
+        LaunchWhole<kFewThreads, n(), T>(context, args);
+      }
+    });
   });
 }
 
