@@ -11,7 +11,7 @@ ActivationLayout EvaluationLayout(const Model& model, int64_t batch) {
   return {.batch = batch,
           .positions = model.config().context,
           .compute = model.compute_dtype(),
-          .logits_rows = Head::ChunkRows(model.params().device())};
+          .logits = {.rows = Head::ChunkRows(model.params().device())}};
 }
 
 absl::StatusOr<Batch> ReadBatch(const TokenDataset& data, int64_t first, int64_t count) {

@@ -123,6 +123,7 @@ std::string StartBanner(const BannerFacts& facts) {
   if (!facts.tuning.empty()) text += Row("tuning", facts.tuning);
   text += Row("threads", facts.threads.text);
   text += Row("precision", absl::StrCat(std::string(kPrecisionNames.Name(config.train.precision)),
+                                        config.train.logits == Precision::kBf16 ? ", logits too" : "",
                                         config.train.tf32 ? ", products in TF32" : "",
                                         config.train.recompute ? ", activations recomputed" : ""));
   text += Row("data", Data(config.data.train, facts.train_data));

@@ -8,7 +8,7 @@ ActivationLayout TrainingLayout(const TrainConfig& config, int dp, DeviceKind de
           .compute = config.compute_dtype(),
           .training = true,
           .recompute = config.train.recompute,
-          .logits_rows = Head::ChunkRows(device)};
+          .logits = {.rows = Head::ChunkRows(device), .dtype = DTypeFor(config.train.logits)}};
 }
 
 StepMemory LayOutStep(Arena& arena, const TrainConfig& config, int dp, DeviceKind device,

@@ -19,6 +19,9 @@ inline constexpr EnumTable<DeviceChoice, 3> kDeviceChoiceNames{
 enum class Precision { kFp32, kBf16 };
 inline constexpr EnumTable<Precision, 2> kPrecisionNames{
     {{{Precision::kFp32, "fp32"}, {Precision::kBf16, "bf16"}}}};
+constexpr DType DTypeFor(Precision precision) {
+  return precision == Precision::kBf16 ? DType::kBf16 : DType::kF32;
+}
 
 enum class OnOff { kAuto, kOn, kOff };
 inline constexpr EnumTable<OnOff, 3> kOnOffNames{
@@ -60,6 +63,7 @@ struct TrainSection {
   int64_t micro_batch = 0;    // sequences a rank and micro-step; 0: the whole global batch
   uint64_t seed = 1337;
   Precision precision = Precision::kFp32;
+  Precision logits = Precision::kFp32;  // between the head's product and the loss
   DeviceChoice device = DeviceChoice::kAuto;
   int threads = 0;    // 0: the cores a rank may use, shared with the ranks of its host
   bool tf32 = false;  // fp32 products of a GPU with factors of 10 bits
@@ -135,10 +139,10 @@ struct TrainConfig {
   int64_t accumulation(int dp) const { return train.global_batch / (micro_batch(dp) * dp); }
   // Of gradients as they travel.
   DType wire_dtype() const {
-    return parallel.reduce_precision == Precision::kBf16 ? DType::kBf16 : DType::kF32;
+    return DTypeFor(parallel.reduce_precision);
   }
   DType compute_dtype() const {
-    return train.precision == Precision::kBf16 ? DType::kBf16 : DType::kF32;
+    return DTypeFor(train.precision);
   }
 };
 

@@ -172,6 +172,9 @@ void AddTrainKeys(Keys* keys) {
                       "sequences a rank and micro-step; 0: all of the rank's"))
       .Add(IntegerKey("seed", &T::seed, {}, "of the weights and of the data's order"))
       .Add(EnumKey("precision", &T::precision, kPrecisionNames, "of activations and products"))
+      .Add(EnumKey("logits", &T::logits, kPrecisionNames,
+                   "of the logits between a step's last product and its loss; bf16: less memory "
+                   "traffic, less exact"))
       .Add(EnumKey("device", &T::device, kDeviceChoiceNames,
                    "auto: a GPU when one is usable, else the CPU"))
       .Add(IntegerKey("threads", &T::threads, {.max = 1024},

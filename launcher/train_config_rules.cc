@@ -89,6 +89,15 @@ std::optional<RuleViolation> CheckAttention(const TrainConfig& config) {
   return Violation(config, "train", "attention", must + R"(; or take "entrain" or "auto")");
 }
 
+std::optional<RuleViolation> CheckLogits(const TrainConfig& config) {
+  if (config.train.logits == Precision::kFp32 || config.train.precision == Precision::kBf16) {
+    return std::nullopt;
+  }
+  return Violation(config, "train", "logits",
+                   "are of bf16 products; set " + Said(config, "train", "precision") +
+                       " to \"bf16\", or logits to \"fp32\"");
+}
+
 std::optional<RuleViolation> CheckTf32(const TrainConfig& config) {
   if (!config.train.tf32) return std::nullopt;
   if (config.train.device == DeviceChoice::kCpu) {
@@ -119,7 +128,7 @@ std::optional<RuleViolation> CheckTimeouts(const TrainConfig& config) {
 std::optional<RuleViolation> FindRuleViolation(const TrainConfig& config) {
   for (const auto check :
        {CheckRequired, CheckModel, CheckBatches, CheckSchedule, CheckValidation,
-        CheckTensorParallel, CheckAttention, CheckTf32, CheckTuning, CheckTimeouts}) {
+        CheckTensorParallel, CheckAttention, CheckLogits, CheckTf32, CheckTuning, CheckTimeouts}) {
     if (auto violation = check(config)) return violation;
   }
   return std::nullopt;

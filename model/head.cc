@@ -9,9 +9,9 @@
 namespace entrain {
 namespace {
 
-// The gradient of a chunk of logits, laid over them: in bf16 each row takes the front half of its fp32 row.
+// The gradient of a chunk of logits, laid over them: in bf16 each row takes the front half of an fp32 row.
 TensorView GradientOver(const TensorView& logits, DType compute) {
-  const int64_t stride = compute == DType::kBf16 ? 2 * logits.row_stride() : logits.row_stride();
+  const int64_t stride = logits.row_stride() * SizeOf(logits.dtype()) / SizeOf(compute);
   return {logits.raw(), compute, {logits.dim(0), logits.dim(1)}, stride};
 }
 
@@ -29,12 +29,12 @@ Head::Head(ParamSet& params, const ModelConfig& config, ParamId embedding, const
       params.Add(VocabMatrixSpec("lm_head.weight", config.vocab, width_, kInitStd, tp.place()));
 }
 
-Head::Saved Head::AllocateSaved(Arena& arena, int64_t rows, int64_t chunk_rows, DType compute,
-                                bool training) const {
+Head::Saved Head::AllocateSaved(Arena& arena, int64_t rows, const LogitsLayout& layout,
+                                DType compute, bool training) const {
   Saved saved;
   saved.norm = norm_.AllocateSaved(arena, rows, compute);
-  const int64_t held = std::min(rows, chunk_rows);
-  saved.logits = arena.Allocate("logits", DType::kF32, {held, vocab_.padded});
+  const int64_t held = std::min(rows, layout.rows);
+  saved.logits = arena.Allocate("logits", layout.dtype, {held, vocab_.padded});
   saved.softmax = VocabCrossEntropy::AllocateSaved(arena, held);
   saved.loss = arena.Allocate("loss", DType::kF32, {rows});
   if (training && !norm_.is_none()) {

@@ -11,6 +11,12 @@
 
 namespace entrain {
 
+// Of the logits that exist at a time.
+struct LogitsLayout {
+  int64_t rows = 0;  // at most
+  DType dtype = DType::kF32;  // bf16 only where the products' factors are
+};
+
 class Head {
  public:
   // On the CPU a chunk's logits are to stay near the caches. A GPU's products want more rows, and every chunk reads and writes
@@ -27,12 +33,12 @@ class Head {
 
   struct Saved {
     NormLayer::Saved norm;
-    TensorView logits;  // f32 [min(R, chunk rows), padded V here]
+    TensorView logits;  // f32 or bf16 [min(R, chunk rows), padded V here]
     VocabCrossEntropy::Saved softmax;
     TensorView loss;    // f32 [R]
     TensorView normed;  // f32 [stream rows, C], training only: gradient of the norm's output
   };
-  Saved AllocateSaved(Arena& arena, int64_t rows, int64_t chunk_rows, DType compute,
+  Saved AllocateSaved(Arena& arena, int64_t rows, const LogitsLayout& layout, DType compute,
                       bool training) const;
 
   // Cross-entropy of each of the R rows, in nats, into saved.loss. targets i32 [R].
@@ -47,7 +53,7 @@ class Head {
                        const TensorView& dx_copy, const TensorView& sums, bool accumulate,
                        Saved& saved) const;
 
-  // Logits f32 [rows of x, padded V] into saved.logits, which must have room for them: for sampling, with one rank.
+  // Logits f32 [rows of x, padded V] into saved.logits, which must be f32 and have room for them: for sampling, with one rank.
   TensorView Logits(Context& context, const ParamSet& params, const TensorView& x,
                     Saved& saved) const;
 

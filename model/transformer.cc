@@ -79,7 +79,7 @@ Activations Transformer::AllocateActivations(Arena& arena, const ActivationLayou
       arena.Allocate("row entropies", DType::kF32,
                      {config_.layers, layout.batch, tp_.Share(config_.heads), layout.positions});
   a.moments = AllocateMoments(arena, config_.layers, tp_.Share(config_.heads));
-  a.head = head_.AllocateSaved(arena, rows, layout.logits_rows, layout.compute, layout.training);
+  a.head = head_.AllocateSaved(arena, rows, layout.logits, layout.compute, layout.training);
   if (!layout.training) return a;
   a.gradient = arena.Allocate("gradient of the stream", DType::kF32, {stream_rows, config_.width});
   a.entropy_gradient = arena.Allocate("gradient of row entropies", DType::kF32,

@@ -25,7 +25,7 @@ struct ActivationLayout {
   DType compute = DType::kF32;
   bool training = false;
   bool recompute = false;  // keep only the blocks' inputs; run a block again before its backward
-  int64_t logits_rows = Head::kChunkRows;  // rows of logits held at a time, if there are so many
+  LogitsLayout logits = {.rows = Head::kChunkRows};
 };
 
 // Activations of one micro-step. Without training only one block's are held, and two states of the stream.

@@ -19,7 +19,7 @@ void CheckVector(const char* name, const TensorView& vector, DType dtype, int64_
 template <typename Args>
 void CheckShared(const Args& args) {
   const int64_t rows = args.logits.rows(), width = args.logits.dim(-1);
-  CheckDType("cross-entropy logits", args.logits, DType::kF32);
+  CheckFloat("cross-entropy logits", args.logits);
   CheckDims("cross-entropy logits", args.logits, {rows, width});
   CheckVector("cross-entropy targets", args.targets, DType::kI32, rows);
   CheckVector("cross-entropy max", args.max, DType::kF32, rows);
@@ -35,9 +35,9 @@ void CheckOperands(const CrossEntropyArgs& args) {
   if (args.dlogits) {
     CheckFloat("cross-entropy dlogits", args.dlogits);
     CheckDims("cross-entropy dlogits", args.dlogits, {args.logits.rows(), args.logits.dim(-1)});
-    CHECK(args.dlogits.raw() == args.logits.raw() &&
-          args.dlogits.row_stride() * SizeOf(args.dlogits.dtype()) ==
-              args.logits.row_stride() * SizeOf(DType::kF32))
+    const int64_t size = SizeOf(args.dlogits.dtype()), logit_size = SizeOf(args.logits.dtype());
+    CHECK(args.dlogits.raw() == args.logits.raw() && size <= logit_size &&
+          args.dlogits.row_stride() * size == args.logits.row_stride() * logit_size)
         << "cross-entropy dlogits must lie over logits, row by row: " << Describe(args.dlogits)
         << " over " << Describe(args.logits);
   }

@@ -15,7 +15,7 @@ struct VocabRange {
   int64_t count = 0;
 };
 
-// logits f32 [R, Vp]; targets i32 [R], tokens. Writes, a row: max f32 [R], the largest logit (the least float without
+// logits f32 or bf16 [R, Vp]; targets i32 [R], tokens. Arithmetic is fp32 either way. Writes, a row: max f32 [R], the largest logit (the least float without
 // columns); sum f64 [R], Σ exp(logit − max); target f64 [R], the target's logit, 0 where it is not among these columns.
 // Sums run over blocks of 1,024 columns, block after block.
 struct SoftmaxStatisticsArgs {
@@ -37,8 +37,8 @@ struct SoftmaxRescaleArgs {
 void SoftmaxRescale(Context& context, const SoftmaxRescaleArgs& args);
 
 // loss f32 [R]: max + log(sum) − target, in nats.
-// dlogits: empty (loss only), or [R, Vp] over the same memory as logits: f32 with the same row stride, or bf16 with twice
-// the row stride in elements. Written as scale · (softmax − onehot); padding columns become 0.
+// dlogits: empty (loss only), or [R, Vp] over the same memory as logits: of their type with the same row stride, or bf16 over f32
+// with twice the row stride in elements. Written as scale · (softmax − onehot); padding columns become 0.
 struct CrossEntropyArgs {
   TensorView logits;
   TensorView targets;

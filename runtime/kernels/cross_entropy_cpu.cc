@@ -23,7 +23,8 @@ struct Normalizer {
   double sum;
 };
 
-float BlockMax(const float* logits, int64_t size) {
+template <typename L>
+float BlockMax(const L* logits, int64_t size) {
   constexpr float kLeast = std::numeric_limits<float>::lowest();
   Float most = simd::Broadcast(kLeast);
   int64_t i = 0;
@@ -31,14 +32,15 @@ float BlockMax(const float* logits, int64_t size) {
     most = simd::Max(most, simd::Load(logits + i));
   }
   float result = simd::HorizontalMax(most);
-  for (; i < size; ++i) result = std::max(result, logits[i]);
+  for (; i < size; ++i) result = std::max(result, static_cast<float>(logits[i]));
   return result;
 }
 
 // exp(logit − max). The difference comes first: logits far from 0 lose nothing.
 Float ShiftedExponential(Float logits, float max) { return simd::Exp2((logits - max) * kLog2E); }
 
-float BlockSum(const float* logits, int64_t size, float max) {
+template <typename L>
+float BlockSum(const L* logits, int64_t size, float max) {
   Float sum = simd::Zero();
   simd::ForEachVector(size, [&](int64_t i, auto lanes) {
     sum += lanes.Only(ShiftedExponential(lanes.Load(logits + i), max));
@@ -46,7 +48,8 @@ float BlockSum(const float* logits, int64_t size, float max) {
   return simd::HorizontalSum(sum);
 }
 
-Normalizer NormalizerOf(const float* logits, int64_t vocab) {
+template <typename L>
+Normalizer NormalizerOf(const L* logits, int64_t vocab) {
   Normalizer result = {.max = std::numeric_limits<float>::lowest(), .sum = 0.0};
   for (int64_t begin = 0; begin < vocab; begin += kBlock) {
     const int64_t size = std::min(kBlock, vocab - begin);
@@ -58,10 +61,10 @@ Normalizer NormalizerOf(const float* logits, int64_t vocab) {
   return result;
 }
 
-// scale · softmax over [0, vocab), 0 in padding. Goes from front to back: element j of a bf16 row lies at or before
-// element j of the fp32 row that it is laid over, so a vector is read before anything is written over it.
-template <typename T>
-void WriteGradient(const float* logits, T* dlogits, int64_t vocab, int64_t width, float max,
+// scale · softmax over [0, vocab), 0 in padding. Goes from front to back: element j of a row of gradients lies at or before
+// element j of the row of logits that it is laid over, so a vector is read before anything is written over it.
+template <typename L, typename T>
+void WriteGradient(const L* logits, T* dlogits, int64_t vocab, int64_t width, float max,
                    float factor) {
   simd::ForEachVector(vocab, [&](int64_t i, auto lanes) {
     lanes.Store(dlogits + i, factor * ShiftedExponential(lanes.Load(logits + i), max));
@@ -75,13 +78,13 @@ int64_t TargetColumn(const VocabRange& vocab, const TensorView& targets, int64_t
   return 0 <= column && column < vocab.count ? column : -1;
 }
 
-template <typename T>
+template <typename L, typename T>
 void GradientRow(const CrossEntropyArgs& args, int64_t row) {
-  const float* logits = args.logits.row<float>(row);
+  const L* logits = args.logits.row<L>(row);
   const float max = args.max.data<float>()[row];
   const auto inverse = static_cast<float>(1.0 / args.sum.data<double>()[row]);
   const int64_t target = TargetColumn(args.vocab, args.targets, row);
-  const float target_logit = target < 0 ? max : logits[target];
+  const float target_logit = target < 0 ? max : static_cast<float>(logits[target]);
   T* dlogits = args.dlogits.row<T>(row);
   WriteGradient(logits, dlogits, args.vocab.count, args.logits.dim(-1), max, args.scale * inverse);
   if (target < 0) return;
@@ -92,13 +95,15 @@ void GradientRow(const CrossEntropyArgs& args, int64_t row) {
 }  // namespace
 
 void SoftmaxStatistics(Context& context, const SoftmaxStatisticsArgs& args) {
-  ParallelFor(context, args.logits.rows(), [&](int64_t row) {
-    const float* logits = args.logits.row<float>(row);
-    const Normalizer normalizer = NormalizerOf(logits, args.vocab.count);
-    const int64_t target = TargetColumn(args.vocab, args.targets, row);
-    args.max.data<float>()[row] = normalizer.max;
-    args.sum.data<double>()[row] = normalizer.sum;
-    args.target.data<double>()[row] = target < 0 ? 0.0 : double{logits[target]};
+  DispatchFloat(args.logits.dtype(), [&]<typename L>(L) {
+    ParallelFor(context, args.logits.rows(), [&](int64_t row) {
+      const L* logits = args.logits.row<L>(row);
+      const Normalizer normalizer = NormalizerOf(logits, args.vocab.count);
+      const int64_t target = TargetColumn(args.vocab, args.targets, row);
+      args.max.data<float>()[row] = normalizer.max;
+      args.sum.data<double>()[row] = normalizer.sum;
+      args.target.data<double>()[row] = target < 0 ? 0.0 : double{static_cast<float>(logits[target])};
+    });
   });
 }
 
@@ -116,10 +121,12 @@ void CrossEntropy(Context& context, const CrossEntropyArgs& args) {
   const auto* max = args.max.data<float>();
   const auto* sum = args.sum.data<double>();
   const auto* target = args.target.data<double>();
-  DispatchFloat(args.dlogits.dtype(), [&]<typename T>(T) {
-    ParallelFor(context, args.logits.rows(), [&](int64_t row) {
-      loss[row] = static_cast<float>(double{max[row]} - target[row] + std::log(sum[row]));
-      if (args.dlogits) GradientRow<T>(args, row);
+  DispatchFloat(args.logits.dtype(), [&]<typename L>(L) {
+    DispatchFloat(args.dlogits.dtype(), [&]<typename T>(T) {
+      ParallelFor(context, args.logits.rows(), [&](int64_t row) {
+        loss[row] = static_cast<float>(double{max[row]} - target[row] + std::log(sum[row]));
+        if (args.dlogits) GradientRow<L, T>(args, row);
+      });
     });
   });
 }

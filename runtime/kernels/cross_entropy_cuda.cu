@@ -10,14 +10,14 @@ constexpr int kFlatThreads = 256;
 int ThreadsFor(const TensorView& logits) { return logits.dim(-1) >= 16384 ? kMaxThreads : 128; }
 
 // A thread adds about a hundred exponentials in fp32; threads' sums meet in fp64.
-template <int n>
+template <typename L, int n>
 __global__ void __launch_bounds__(kMaxThreads)
-    SoftmaxStatisticsKernel(LogitRows logits, const int32_t* targets, float* maxima, double* sums,
+    SoftmaxStatisticsKernel(LogitRows<L> logits, const int32_t* targets, float* maxima, double* sums,
                             double* target_logits) {
   __shared__ float warp_maxima[kMaxWarps];
   __shared__ double warp_sums[kMaxWarps];
   const int64_t row = blockIdx.x;
-  const float* from = logits.row(row);
+  const L* from = logits.row(row);
   const int step = static_cast<int>(blockDim.x) * n;
   Normalizer mine;
   for (int first = static_cast<int>(threadIdx.x) * n; first < logits.count;
@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(kMaxThreads)
   const int target = TargetColumn(logits, targets[row]);
   maxima[row] = row_sum.max;
   sums[row] = row_sum.sum;
-  target_logits[row] = target < 0 ? 0.0 : double{from[target]};
+  target_logits[row] = target < 0 ? 0.0 : double{ToFloat(from[target])};
 }
 
 __global__ void __launch_bounds__(kFlatThreads)
@@ -48,9 +48,9 @@ __global__ void __launch_bounds__(kFlatThreads)
   losses[row] = static_cast<float>(double{maxima[row]} - target_logits[row] + log(sums[row]));
 }
 
-template <typename T, int n>
+template <typename L, typename T, int n>
 __global__ void __launch_bounds__(kMaxThreads)
-    GradientKernel(LogitRows logits, const int32_t* targets, const float* maxima,
+    GradientKernel(LogitRows<L> logits, const int32_t* targets, const float* maxima,
                    const double* sums, T* dlogits, int64_t dlogits_stride, float scale) {
   const int64_t row = blockIdx.x;
   const RowGradient gradient{.max = maxima[row],
@@ -61,11 +61,12 @@ __global__ void __launch_bounds__(kMaxThreads)
   WriteGradientFrom<n>(0, logits, logits.row(row), dlogits + row * dlogits_stride, gradient);
 }
 
-template <typename T>
+template <typename L, typename T>
 void WriteGradient(Context& context, const CrossEntropyArgs& args) {
   DispatchVector(FoursFit(args.logits), [&](auto n) {
-    Launch(GradientKernel<T, n()>, dim3(static_cast<unsigned>(args.logits.rows())),
-           dim3(ThreadsFor(args.logits)), 0, context.cuda().stream, RowsOf(args.logits, args.vocab),
+    Launch(GradientKernel<L, T, n()>, dim3(static_cast<unsigned>(args.logits.rows())),
+           dim3(ThreadsFor(args.logits)), 0, context.cuda().stream,
+           RowsOf<L>(args.logits, args.vocab),
            args.targets.data<int32_t>(), args.max.data<float>(), args.sum.data<double>(),
            args.dlogits.data<T>(), args.dlogits.row_stride(), args.scale);
   });
@@ -75,11 +76,13 @@ void WriteGradient(Context& context, const CrossEntropyArgs& args) {
 
 void SoftmaxStatistics(Context& context, const SoftmaxStatisticsArgs& args) {
   if (args.logits.rows() == 0) return;
-  DispatchVector(FoursFit(args.logits), [&](auto n) {
-    Launch(SoftmaxStatisticsKernel<n()>, dim3(static_cast<unsigned>(args.logits.rows())),
-           dim3(ThreadsFor(args.logits)), 0, context.cuda().stream, RowsOf(args.logits, args.vocab),
-           args.targets.data<int32_t>(), args.max.data<float>(), args.sum.data<double>(),
-           args.target.data<double>());
+  DispatchFloat(args.logits.dtype(), [&]<typename L>(L) {
+    DispatchVector(FoursFit(args.logits), [&](auto n) {
+      Launch(SoftmaxStatisticsKernel<L, n()>, dim3(static_cast<unsigned>(args.logits.rows())),
+             dim3(ThreadsFor(args.logits)), 0, context.cuda().stream,
+             RowsOf<L>(args.logits, args.vocab), args.targets.data<int32_t>(),
+             args.max.data<float>(), args.sum.data<double>(), args.target.data<double>());
+    });
   });
 }
 
@@ -98,7 +101,9 @@ void CrossEntropy(Context& context, const CrossEntropyArgs& args) {
          context.cuda().stream, rows, args.max.data<float>(), args.sum.data<double>(),
          args.target.data<double>(), args.loss.data<float>());
   if (!args.dlogits) return;
-  DispatchFloat(args.dlogits.dtype(), [&]<typename T>(T) { WriteGradient<T>(context, args); });
+  if (args.logits.dtype() == DType::kBf16) return WriteGradient<Bf16, Bf16>(context, args);
+  DispatchFloat(args.dlogits.dtype(),
+                [&]<typename T>(T) { WriteGradient<float, T>(context, args); });
 }
 
 }  // namespace entrain::cuda

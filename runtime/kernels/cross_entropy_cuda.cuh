@@ -20,18 +20,20 @@ inline constexpr float kLeast = std::numeric_limits<float>::lowest();
 inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 // Logits and their padding: columns [0, count) are tokens, [count, width) are not.
+template <typename L>
 struct LogitRows {
-  float* data;
+  L* data;
   int64_t stride;
   int64_t first_token;
   int count;
   int width;
 
-  __device__ float* row(int64_t i) const { return data + i * stride; }
+  __device__ L* row(int64_t i) const { return data + i * stride; }
 };
 
-inline LogitRows RowsOf(const TensorView& logits, const VocabRange& vocab) {
-  return {.data = logits.data<float>(),
+template <typename L>
+LogitRows<L> RowsOf(const TensorView& logits, const VocabRange& vocab) {
+  return {.data = logits.data<L>(),
           .stride = logits.row_stride(),
           .first_token = vocab.first_token,
           .count = static_cast<int>(vocab.count),
@@ -39,7 +41,8 @@ inline LogitRows RowsOf(const TensorView& logits, const VocabRange& vocab) {
 }
 
 // Column of a row's target, −1 when it is not among these.
-__device__ __forceinline__ int TargetColumn(const LogitRows& logits, int32_t target) {
+template <typename L>
+__device__ __forceinline__ int TargetColumn(const LogitRows<L>& logits, int32_t target) {
   const int64_t column = target - logits.first_token;
   return 0 <= column && column < logits.count ? static_cast<int>(column) : -1;
 }
@@ -50,8 +53,8 @@ __device__ __forceinline__ float ShiftedExponential(float logit, float max) {
 }
 
 // Logits of a vector's columns, −∞ in place of those behind the last: no larger than any, and with an exponential of 0.
-template <int n>
-__device__ __forceinline__ void LoadLast(const float* logits, int column, int count,
+template <int n, typename L>
+__device__ __forceinline__ void LoadLast(const L* logits, int column, int count,
                                          float (&values)[n]) {
   if (column + n <= count) {
     LoadVector(logits + column, values);
@@ -59,13 +62,13 @@ __device__ __forceinline__ void LoadLast(const float* logits, int column, int co
   }
 #pragma unroll
   for (int i = 0; i < n; ++i) {
-    values[i] = column + i < count ? logits[column + i] : kMinusInfinity;
+    values[i] = column + i < count ? ToFloat(logits[column + i]) : kMinusInfinity;
   }
 }
 
 // The same for vectors at `column` and every `step` behind it; mostly one branch for all, so that the loads go out together.
-template <int loads, int n>
-__device__ __forceinline__ void LoadLogits(const float* logits, int column, int step, int count,
+template <int loads, int n, typename L>
+__device__ __forceinline__ void LoadLogits(const L* logits, int column, int step, int count,
                                            float (&values)[loads][n]) {
   if (column + (loads - 1) * step + n <= count) {
 #pragma unroll
@@ -139,18 +142,18 @@ struct RowGradient {
 };
 
 // Overwrites a row's logits from column `first` on, a multiple of n. Goes from front to back, in steps of what all threads load
-// at once. A bf16 row lies over the front half of the fp32 row: what a step writes lies over logits of this step and of earlier
+// at once. A bf16 row may lie over the front half of an fp32 row: what a step writes lies over logits of this step and of earlier
 // ones, which all threads have read when it begins to write.
-template <int n, typename T>
-__device__ __forceinline__ void WriteGradientFrom(int first, const LogitRows& logits,
-                                                  const float* from, T* to,
+template <int n, typename L, typename T>
+__device__ __forceinline__ void WriteGradientFrom(int first, const LogitRows<L>& logits,
+                                                  const L* from, T* to,
                                                   const RowGradient& gradient) {
   const int step = static_cast<int>(blockDim.x) * n;
   for (; first < logits.width; first += step * kLoads) {
     const int begin = first + static_cast<int>(threadIdx.x) * n;
     float values[kLoads][n];
     LoadLogits(from, begin, step, logits.count, values);
-    if constexpr (sizeof(T) < sizeof(float)) __syncthreads();
+    if constexpr (sizeof(T) < sizeof(L)) __syncthreads();
 #pragma unroll
     for (int k = 0; k < kLoads; ++k) {
       const int column = begin + k * step;

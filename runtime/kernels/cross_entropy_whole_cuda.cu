@@ -36,10 +36,13 @@ struct HeldShare {
         in_shared(held - kVectors * kStep) {}
 
   // Begins to read the columns for shared memory, −∞ behind the last.
-  __device__ __forceinline__ void BeginCopies(const float* from, int count) {
+  template <typename L>
+  __device__ __forceinline__ void BeginCopies(const L* from, int count) {
+    constexpr bool kAsIs = n == 4 && sizeof(L) == sizeof(float);
+#pragma unroll 4
     for (int at = mine; at < in_shared; at += kStep) {
       const int column = kVectors * kStep + at;
-      if (n == 4 && column + n <= count) {
+      if (kAsIs && column + n <= count) {
         CopyAsync16(shared + at, from + column);
         continue;
       }
@@ -49,7 +52,8 @@ struct HeldShare {
     }
     CommitCopies();
   }
-  __device__ __forceinline__ void LoadRegisters(const float* from, int count) {
+  template <typename L>
+  __device__ __forceinline__ void LoadRegisters(const L* from, int count) {
     LoadLogits(from, mine, kStep, count, values);
   }
 
@@ -75,8 +79,8 @@ __device__ __forceinline__ float SumOfVector(const float (&values)[n]) {
 }
 
 // Of the columns from `first` on.
-template <int n>
-__device__ __forceinline__ Normalizer NormalizerFrom(int first, const float* from, int count) {
+template <int n, typename L>
+__device__ __forceinline__ Normalizer NormalizerFrom(int first, const L* from, int count) {
   const int step = static_cast<int>(blockDim.x) * n;
   Normalizer normalizer;
   for (first += static_cast<int>(threadIdx.x) * n; first < count; first += step * kLoads) {
@@ -90,21 +94,21 @@ __device__ __forceinline__ Normalizer NormalizerFrom(int first, const float* fro
 // Columns [0, held) of a row stay on the multiprocessor between the two readings; the rest, of a larger vocabulary or on an A100, is
 // read again, mostly from the L2 cache. All reads of what is held are begun before one is waited for, and while one of a
 // multiprocessor's two blocks adds up or writes, the other reads.
-template <int kThreads, typename T, int n>
+template <int kThreads, typename L, typename T, int n>
 __global__ void __launch_bounds__(kThreads, 2 * kMostThreads / kThreads)
-    WholeCrossEntropyKernel(LogitRows logits, const int32_t* targets, float* losses, T* dlogits,
+    WholeCrossEntropyKernel(LogitRows<L> logits, const int32_t* targets, float* losses, T* dlogits,
                             int64_t dlogits_stride, float scale, int held) {
   __shared__ float warp_maxima[kMaxWarps];
   __shared__ double warp_sums[kMaxWarps];
   const int64_t row = blockIdx.x;
-  const float* from = logits.row(row);
+  const L* from = logits.row(row);
   T* to = dlogits + row * dlogits_stride;
   HeldShare<kThreads, n> share(reinterpret_cast<float*>(DynamicShared()), held);
   share.BeginCopies(from, logits.count);
   const Normalizer rest = NormalizerFrom<n>(held, from, logits.count);
   share.LoadRegisters(from, logits.count);
   const int target = TargetColumn(logits, targets[row]);
-  const float target_logit = target < 0 ? 0.0F : from[target];
+  const float target_logit = target < 0 ? 0.0F : ToFloat(from[target]);
   WaitForCopies<0>();
 
   float max = rest.max;
@@ -146,19 +150,30 @@ int64_t HeldColumns(int64_t shared_bytes, int64_t columns, int64_t in_registers)
   return std::min(columns, 4 * of_two >= 3 * columns ? of_two : of_one);
 }
 
-template <int kThreads, int n, typename T>
+template <int kThreads, int n, typename L, typename T>
 void LaunchWhole(Context& context, const CrossEntropyArgs& args) {
   constexpr int64_t kHeldInRegisters = int64_t{kInRegisters} * kThreads;
   const int64_t columns = (args.vocab.count + n - 1) / n * n;
   const int64_t held = HeldColumns(context.cuda().shared_bytes, columns, kHeldInRegisters) / n * n;
   const auto bytes =
       static_cast<size_t>(std::max<int64_t>(held - kHeldInRegisters, 0)) * sizeof(float);
-  const auto kernel = WholeCrossEntropyKernel<kThreads, T, n>;
+  const auto kernel = WholeCrossEntropyKernel<kThreads, L, T, n>;
   AllowSharedBytes(kernel, bytes);
   Launch(kernel, dim3(static_cast<unsigned>(args.logits.rows())), dim3(kThreads), bytes,
-         context.cuda().stream, RowsOf(args.logits, args.vocab), args.targets.data<int32_t>(),
+         context.cuda().stream, RowsOf<L>(args.logits, args.vocab), args.targets.data<int32_t>(),
          args.loss.data<float>(), args.dlogits.data<T>(), args.dlogits.row_stride(), args.scale,
          static_cast<int>(held));
+}
+
+template <typename L, typename T>
+void Whole(Context& context, const CrossEntropyArgs& args) {
+  DispatchVector(FoursFit(args.logits), [&](auto n) {
+    if (args.logits.dim(-1) >= kWideRow) {
+      LaunchWhole<kMostThreads, n(), L, T>(context, args);
+    } else {
+      LaunchWhole<kFewThreads, n(), L, T>(context, args);
+    }
+  });
 }
 
 }  // namespace
@@ -174,15 +189,8 @@ void WholeCrossEntropy(Context& context, const CrossEntropyArgs& args) {
                                          .target = args.target});
     return entrain::CrossEntropy(context, args);
   }
-  DispatchFloat(args.dlogits.dtype(), [&]<typename T>(T) {
-    DispatchVector(FoursFit(args.logits), [&](auto n) {
-      if (args.logits.dim(-1) >= kWideRow) {
-        LaunchWhole<kMostThreads, n(), T>(context, args);
-      } else {
-        LaunchWhole<kFewThreads, n(), T>(context, args);
-      }
-    });
-  });
+  if (args.logits.dtype() == DType::kBf16) return Whole<Bf16, Bf16>(context, args);
+  DispatchFloat(args.dlogits.dtype(), [&]<typename T>(T) { Whole<float, T>(context, args); });
 }
 
 }  // namespace entrain::cuda

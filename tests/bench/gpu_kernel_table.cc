@@ -182,12 +182,14 @@ class Table {
     const VocabCrossEntropy cross_entropy({}, {0, shapes_.vocab});
     Arena memory(context_, int64_t{4} << 20);
     const VocabCrossEntropy::Saved saved = VocabCrossEntropy::AllocateSaved(memory, rows);
+    const TensorView rounded(logits.raw(), DType::kBf16, {rows, columns});
     // Runs on its own output after the first: as good a row of logits as any.
-    Bytes("cross-entropy", logits.bytes() + logits.bytes() / 2, [&] {
-      cross_entropy.Run(context_,
-                        {.logits = logits, .targets = targets, .loss = loss, .dlogits = dlogits},
+    const auto run = [&](const TensorView& from, const TensorView& to) {
+      cross_entropy.Run(context_, {.logits = from, .targets = targets, .loss = loss, .dlogits = to},
                         saved);
-    });
+    };
+    Bytes("cross-entropy", logits.bytes() + logits.bytes() / 2, [&] { run(logits, dlogits); });
+    Bytes("cross-entropy, bf16 logits", 2 * rounded.bytes(), [&] { run(rounded, rounded); });
     Clear();
   }
 

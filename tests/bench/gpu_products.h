@@ -96,6 +96,9 @@ class StepProducts {
     const TensorView dlogits(logits.raw(), DType::kBf16,
                              {shapes_.logits_rows, shapes_.padded_vocab}, 2 * shapes_.padded_vocab);
     products_.push_back({"head logits", {.a = x, .b = wte, .out = logits, .transpose_b = true}});
+    const TensorView rounded(logits.raw(), DType::kBf16, {logits.dim(0), logits.dim(1)});
+    products_.push_back(
+        {"head logits, bf16", {.a = x, .b = wte, .out = rounded, .transpose_b = true}});
     products_.push_back({"head dX", {.a = dlogits, .b = wte, .out = x}});
     products_.push_back(
         {"head dW", {.a = dlogits, .b = x, .out = dwte, .transpose_a = true, .accumulate = true}});

@@ -24,6 +24,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr char kWithRegularizer[] = ", regulariser";
 constexpr char kWithoutRegularizer[] = ", no regulariser";
+constexpr char kRoundedLogits[] = ", bf16 logits";
 constexpr char kWithoutGraph[] = ", no graph";
 constexpr char kWithoutRecompute[] = ", no recomputation";
 
@@ -69,6 +70,13 @@ StepCase WithoutRegularizer(StepCase step_case) {
 StepCase WithRegularizer(StepCase step_case) {
   step_case.name += kWithRegularizer;
   step_case.config.model.entropy_regularizer.emplace();
+  return step_case;
+}
+
+// As PyTorch's autocast has them.
+StepCase WithRoundedLogits(StepCase step_case) {
+  step_case.name += kRoundedLogits;
+  step_case.config.train.logits = Precision::kBf16;
   return step_case;
 }
 
@@ -215,7 +223,10 @@ std::vector<StepCase> StepCases(BenchSize size) {
   for (const auto& [batch, context] :
        std::vector<std::pair<int64_t, int64_t>>{{64, 1024}, {128, 512}, {512, 128}}) {
     cases.push_back(MakeCase(k124M, "sm-ln-g", batch, context));
-    cases.push_back(WithRegularizer(cases.back()));
+    const StepCase plain = cases.back();
+    cases.push_back(WithRoundedLogits(plain));
+    cases.push_back(WithRegularizer(plain));
+    cases.push_back(WithRegularizer(WithRoundedLogits(plain)));
     cases.push_back(MakeCase(k124M, "ereg", batch, context));
     cases.push_back(WithoutRegularizer(cases.back()));
     if (size == BenchSize::kQuick) break;
@@ -296,6 +307,7 @@ void CompareStepCases(const GpuResults& results) {
   for (const auto& [name, rate] : std::map(rates)) {
     compare(name + kWithRegularizer, name, "with the regulariser");
     compare(name, name + kWithoutRegularizer, "with the regulariser");
+    compare(name + kRoundedLogits, name, "with bf16 logits");
     compare(name, name + kWithoutGraph, "as one graph");
     compare(name, name + kWithoutRecompute, "with recomputation");
   }

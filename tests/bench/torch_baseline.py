@@ -219,9 +219,11 @@ def run_case(case, device, options, ours):
         return dict(result, left_out="out of memory")
     result.update(tokens_per_second=rate, bytes=memory, batch=case.batch)
     beside = "" if case.name.find(f" {case.batch} x ") >= 0 else f"   only {case.batch} fit"
-    if case.name in ours:
-        result["ratio"] = ours[case.name] / rate
-        beside += f"   Entrain {ours[case.name]:10.0f}, {result['ratio']:.2f} times"
+    # Autocast's logits are bf16.
+    for suffix, kind in (("", "ratio"), (", bf16 logits", "ratio_bf16_logits")):
+        if case.name + suffix in ours:
+            result[kind] = ours[case.name + suffix] / rate
+            beside += f"   Entrain{suffix} {ours[case.name + suffix]:8.0f}, {result[kind]:.2f} times"
     print(f"{case.name:44s} {rate:10.0f} tokens/s {memory / 1e9:7.2f} GB{beside}", flush=True)
     return result
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "absl/strings/str_cat.h"
 #include "tests/support/train_ranks.h"
 
 namespace entrain {
@@ -56,9 +57,17 @@ class DeviceSwitchTest : public TrainRanksTest {
 };
 
 TEST_F(DeviceSwitchTest, ARunGivesTheSameBitsAgainAndWhenItIsCut) {
-  for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+  struct Precisions {
+    Precision products;
+    Precision logits;
+  };
+  for (const auto& [precision, logits] : {Precisions{Precision::kFp32, Precision::kFp32},
+                                          {Precision::kBf16, Precision::kFp32},
+                                          {Precision::kBf16, Precision::kBf16}}) {
     config_.train.precision = precision;
-    const std::string name(kPrecisionNames.Name(precision));
+    config_.train.logits = logits;
+    const std::string name = absl::StrCat(std::string(kPrecisionNames.Name(precision)), "_",
+                                          std::string(kPrecisionNames.Name(logits)));
     RunIn("once_" + name);
     const std::vector<double> once = Losses();
     ASSERT_EQ(once.size(), 8U);

@@ -53,7 +53,8 @@ struct Draw {
          << config.train.micro_batch << ", vocab " << config.model.vocab << ", context "
          << config.model.context << ", heads " << config.model.heads << ", width "
          << config.model.width << ", recompute " << config.train.recompute << ", precision "
-         << kPrecisionNames.Name(config.train.precision) << ", reduce_precision "
+         << kPrecisionNames.Name(config.train.precision) << ", logits "
+         << kPrecisionNames.Name(config.train.logits) << ", reduce_precision "
          << kPrecisionNames.Name(config.parallel.reduce_precision);
     return text.str();
   }
@@ -92,6 +93,9 @@ Draw DrawCase(const std::string& folder, uint64_t seed, uint64_t index) {
   config.optimizer = {.lr = 1.0, .eps = 1.0, .weight_decay = 0.0, .clip = 0.0};
   config.optimizer.schedule = Schedule::kConstant;
   config.optimizer.min_lr = 0.0;
+  if (config.train.precision == Precision::kBf16 && dice.Coin()) {
+    config.train.logits = Precision::kBf16;
+  }
   return draw;
 }
 

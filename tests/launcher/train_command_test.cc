@@ -266,6 +266,38 @@ TEST_F(TrainCommandTest, RecomputingActivationsChangesNoBit) {
   }
 }
 
+// ---- logits ----
+
+// A training step's losses come from rounded logits then, validation's do not.
+TEST_F(TrainCommandTest, LogitsInBf16ChangeTrainingALittleAndValidationNotAtAll) {
+  TrainConfig config = Small("sm_ln_g");
+  config.train.steps = 4;
+  config.train.precision = Precision::kBf16;
+  config.data.validation = config.data.train;
+  config.validation = {.every = 1, .batches = 1};
+  config.optimizer.lr = 0.0;  // the same weights at every step
+  const auto run_with = [&](Precision logits) {
+    config.train.logits = logits;
+    config.run.dir = absl::StrCat(folder_.path(), "/", std::string(kPrecisionNames.Name(logits)));
+    const ProcessResult result = Train(config);
+    EXPECT_EQ(result.code, 0) << result.error;
+    EXPECT_EQ(result.output.find("bf16, logits too") != std::string::npos,
+              logits == Precision::kBf16);
+    return JsonLines(config.run.dir + "/metrics.jsonl");
+  };
+  const auto fine = run_with(Precision::kFp32), rounded = run_with(Precision::kBf16);
+  ASSERT_EQ(fine.size(), rounded.size());
+  int compared = 0;
+  for (size_t i = 0; i < fine.size(); ++i) {
+    EXPECT_EQ(fine[i].value("validation_loss", 0.0), rounded[i].value("validation_loss", 0.0));
+    if (!fine[i].contains("loss")) continue;
+    EXPECT_NE(fine[i]["loss"], rounded[i]["loss"]);
+    EXPECT_NEAR(fine[i]["loss"], rounded[i]["loss"], 1e-3);
+    ++compared;
+  }
+  EXPECT_EQ(compared, 4);
+}
+
 // ---- dry runs and older checkpoints ----
 
 TEST_F(TrainCommandTest, ADryRunSaysTheMemoryAndLeavesNoTrace) {

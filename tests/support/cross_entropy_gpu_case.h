@@ -34,10 +34,18 @@ inline constexpr CrossEntropyCase kCrossEntropyCases[] = {
     {.rows = 2, .vocab = 1, .width = 16},
     {.rows = 1, .vocab = 3000, .width = 3000, .offset = -1e4}};
 
+// Of logits and of the gradients that are laid over them.
+struct CrossEntropyTypes {
+  DType logits;
+  DType gradient;
+};
+inline constexpr CrossEntropyTypes kCrossEntropyTypes[] = {
+    {DType::kF32, DType::kF32}, {DType::kF32, DType::kBf16}, {DType::kBf16, DType::kBf16}};
+
 // Operands and results of the three steps.
 struct CrossEntropyTwins {
-  explicit CrossEntropyTwins(const CrossEntropyCase& c)
-      : logits(DType::kF32, {c.rows, c.width}, c.stride),
+  explicit CrossEntropyTwins(const CrossEntropyCase& c, DType dtype = DType::kF32)
+      : logits(dtype, {c.rows, c.width}, c.stride),
         targets(DType::kI32, {c.rows}),
         max(DType::kF32, {c.rows}),
         sum(DType::kF64, {c.rows}),
@@ -95,7 +103,7 @@ struct CrossEntropyTwins {
 };
 
 inline TensorView GradientView(const TensorView& logits, DType dtype) {
-  const int64_t stride = logits.row_stride() * (dtype == DType::kBf16 ? 2 : 1);
+  const int64_t stride = logits.row_stride() * SizeOf(logits.dtype()) / SizeOf(dtype);
   return {logits.raw(), dtype, {logits.dim(0), logits.dim(1)}, stride};
 }
 
@@ -115,7 +123,7 @@ inline Doubles ValuesOf(const TensorView& view) {
 inline Doubles GpuGradient(const CrossEntropyTwins& operands, DType dtype) {
   std::vector<uint8_t> bytes = operands.logits.gpu.Bytes();
   const TensorView view = operands.logits.gpu.view();
-  const TensorView on_host(bytes.data(), DType::kF32, {view.dim(0), view.dim(1)},
+  const TensorView on_host(bytes.data(), view.dtype(), {view.dim(0), view.dim(1)},
                            view.row_stride());
   return ValuesOf(GradientView(on_host, dtype));
 }

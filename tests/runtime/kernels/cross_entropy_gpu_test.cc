@@ -11,9 +11,10 @@ namespace {
 TEST(CrossEntropyGpuTest, AgreesWithTheCpu) {
   ENTRAIN_REQUIRE_GPU();
   for (const CrossEntropyCase& c : kCrossEntropyCases) {
-    for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    for (const CrossEntropyTypes& types : kCrossEntropyTypes) {
+      const DType dtype = types.gradient;
       SCOPED_TRACE(testing::Message() << c.vocab << " of " << c.width << " columns");
-      CrossEntropyTwins operands(c);
+      CrossEntropyTwins operands(c, types.logits);
       OnBoth([&](Context& context, auto view) {
         operands.Statistics(context, view);
         const TensorView dlogits = GradientView(view(operands.logits), dtype);
@@ -32,10 +33,11 @@ TEST(CrossEntropyGpuTest, AgreesWithTheCpu) {
 TEST(CrossEntropyGpuTest, SameBitsEveryTime) {
   ENTRAIN_REQUIRE_GPU();
   for (const CrossEntropyCase& c : kCrossEntropyCases) {
-    for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    for (const CrossEntropyTypes& types : kCrossEntropyTypes) {
+      const DType dtype = types.gradient;
       std::vector<std::vector<uint8_t>> first;
       for (int run = 0; run < 2; ++run) {
-        CrossEntropyTwins operands(c);
+        CrossEntropyTwins operands(c, types.logits);
         OnGpu([&](Context& context, auto view) {
           operands.Statistics(context, view);
           const TensorView dlogits = GradientView(view(operands.logits), dtype);

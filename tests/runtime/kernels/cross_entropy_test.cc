@@ -24,8 +24,16 @@ constexpr Case kCases[] = {{.rows = 5, .vocab = 7, .width = 7},
                            {.rows = 2, .vocab = 1, .width = 16},
                            {.rows = 1, .vocab = 3000, .width = 3000, .offset = -1e4}};
 
-TestTensor Logits(const Case& c) {
-  TestTensor logits = TestTensor::Normal(DType::kF32, {c.rows, c.width}, 1, c.spread, c.width + 8);
+// Of logits and of the gradients that are laid over them.
+struct Types {
+  DType logits;
+  DType gradient;
+};
+constexpr Types kTypes[] = {
+    {DType::kF32, DType::kF32}, {DType::kF32, DType::kBf16}, {DType::kBf16, DType::kBf16}};
+
+TestTensor Logits(const Case& c, DType dtype = DType::kF32) {
+  TestTensor logits = TestTensor::Normal(dtype, {c.rows, c.width}, 1, c.spread, c.width + 8);
   for (int64_t i = 0; i < logits.size(); ++i) logits.Set(i, logits.At(i) + c.offset);
   return logits;
 }
@@ -42,8 +50,8 @@ struct Reference {
   Doubles gradient;
 };
 
-Reference ReferenceOf(const Case& c) {
-  const TestTensor logits = Logits(c);
+Reference ReferenceOf(const Case& c, DType dtype = DType::kF32) {
+  const TestTensor logits = Logits(c, dtype);
   const TestTensor targets = Targets(c);
   Reference reference;
   for (int64_t row = 0; row < c.rows; ++row) {
@@ -95,7 +103,7 @@ void CrossEntropyOfAll(Context& context, const WholeArgs& args) {
 
 TensorView GradientView(TestTensor& logits, DType dtype) {
   const TensorView view = logits.view();
-  const int64_t stride = view.row_stride() * (dtype == DType::kBf16 ? 2 : 1);
+  const int64_t stride = view.row_stride() * SizeOf(view.dtype()) / SizeOf(dtype);
   return {view.raw(), dtype, {view.dim(0), view.dim(1)}, stride};
 }
 
@@ -113,11 +121,11 @@ Doubles ValuesOf(const TensorView& view) {
 
 TEST(CrossEntropyTest, LossAndGradientInPlace) {
   for (const Case& c : kCases) {
-    const Reference reference = ReferenceOf(c);
-    for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    for (const auto [logits_type, dtype] : kTypes) {
+      const Reference reference = ReferenceOf(c, logits_type);
       const double scale = 0.25;
-      const auto outputs = OnAnyThreads([&](Context& context) {
-        TestTensor logits = Logits(c);
+      const auto outputs = OnAnyThreads([&, type = logits_type, dtype = dtype](Context& context) {
+        TestTensor logits = Logits(c, type);
         TestTensor targets = Targets(c);
         TestTensor loss = TestTensor::F32({c.rows});
         CrossEntropyOfAll(context, {.logits = logits.view(),
@@ -142,8 +150,9 @@ TEST(CrossEntropyTest, LossAndGradientInPlace) {
 
 TEST(CrossEntropyTest, WholeIsItsStepsToTheBit) {
   for (const Case& c : kCases) {
-    for (const DType dtype : {DType::kF32, DType::kBf16}) {
-      TestTensor logits = Logits(c), in_steps = Logits(c), targets = Targets(c);
+    for (const auto [logits_type, dtype] : kTypes) {
+      TestTensor logits = Logits(c, logits_type), in_steps = Logits(c, logits_type);
+      TestTensor targets = Targets(c);
       TestTensor loss = TestTensor::F32({c.rows}), loss_in_steps = TestTensor::F32({c.rows});
       TestTensor max = TestTensor::F32({c.rows});
       TestTensor sum(DType::kF64, {c.rows}), target(DType::kF64, {c.rows});

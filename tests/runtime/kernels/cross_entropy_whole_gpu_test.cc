@@ -23,9 +23,10 @@ std::vector<CrossEntropyCase> WholeCases() {
 TEST(WholeCrossEntropyGpuTest, AgreesWithTheCpuAndItself) {
   ENTRAIN_REQUIRE_GPU();
   for (const CrossEntropyCase& c : WholeCases()) {
-    for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    for (const CrossEntropyTypes& types : kCrossEntropyTypes) {
+      const DType dtype = types.gradient;
       SCOPED_TRACE(testing::Message() << c.vocab << " of " << c.width << " columns");
-      CrossEntropyTwins operands(c), again(c);
+      CrossEntropyTwins operands(c, types.logits), again(c, types.logits);
       OnBoth([&](Context& context, auto view) {
         operands.Whole(context, view, GradientView(view(operands.logits), dtype), 0.25F);
       });
