@@ -23,10 +23,9 @@ struct BackwardOperands {
   float* partial;  // [chunks, 2, width]: of dgain, then of dbias
   int64_t rows;
   int width;
-  int chunk_rows;
   bool add_to_dx;
 
-  BackwardOperands(const LayerNormBackwardArgs& args, float* partial_sums, int64_t rows_of_chunk)
+  BackwardOperands(const LayerNormBackwardArgs& args, float* partial_sums)
       : dout(args.dout.data<T>()),
         x(args.x.data<float>()),
         gain(args.gain.data<float>()),
@@ -37,7 +36,6 @@ struct BackwardOperands {
         partial(partial_sums),
         rows(args.x.rows()),
         width(static_cast<int>(args.x.dim(-1))),
-        chunk_rows(static_cast<int>(rows_of_chunk)),
         add_to_dx(args.add_to_dx) {}
 };
 
@@ -61,54 +59,72 @@ __device__ __forceinline__ RowSums BlockSums(RowSums sums, RowSums* scratch) {
   return sums;
 }
 
-// A block's threads at most, by the rows' width. For narrow rows registers are bounded so that 1536 threads fit on a
-// multiprocessor: each block has one row under way, and many rows together keep memory busy.
-constexpr int kFewThreads = 512;
+// A block's threads at most, by the rows' width. For narrow rows registers are bounded so that 1152 threads fit on a
+// multiprocessor: six blocks of GPT-2's 768 columns.
+constexpr int kFewThreads = 384;
 constexpr int kManyThreads = 1024;
-constexpr int kResidentThreads = 1536;
+constexpr int kResidentThreads = 1152;
 constexpr int kColumns = 4;
 
-// A block a chunk of rows, kColumns neighbouring columns a thread: their dgain and dbias stay in its registers.
+// What a thread reads of a row.
+struct RowShare {
+  float mean = 0.0F;
+  float rstd = 0.0F;
+  float x[kColumns] = {};
+  float dout[kColumns] = {};
+  float dx[kColumns] = {};
+
+  template <typename T, typename C>
+  __device__ __forceinline__ void Load(const BackwardOperands<T, C>& o, int64_t row, int column) {
+    const int64_t at = row * o.width + column;
+    mean = o.mean[row];
+    rstd = o.rstd[row];
+    LoadVector(o.x + at, x);
+    LoadVector(o.dout + at, dout);
+    if (o.add_to_dx) LoadVector(o.dx + at, dx);
+  }
+};
+
+// A block a chunk, kColumns neighbouring columns a thread: their dgain and dbias stay in its registers. The next row is read before
+// the sums of one are waited for.
 template <int kThreads, typename T, typename C>
 __global__ void __launch_bounds__(kThreads, kResidentThreads / kThreads)
     BackwardKernel(BackwardOperands<T, C> o) {
   __shared__ RowSums scratch[2][kMaxWarps];  // by turns, so that one barrier a row is enough
   const int column = kColumns * static_cast<int>(threadIdx.x);
   const bool inside = column < o.width;
-  const int64_t begin = int64_t{blockIdx.x} * o.chunk_rows;
-  const int64_t end = begin + o.chunk_rows < o.rows ? begin + o.chunk_rows : o.rows;
   const float inverse_width = 1.0F / static_cast<float>(o.width);
   float gain[kColumns] = {}, dgain[kColumns] = {}, dbias[kColumns] = {};
-  if (inside) LoadVector(o.gain + column, gain);
-  for (int64_t row = begin; row < end; ++row) {
-    const int64_t at = row * o.width + column;
-    const float rstd = o.rstd[row];
-    float x[kColumns] = {}, dout[kColumns] = {}, dx[kColumns] = {};
+  RowShare next;
+  if (inside) {
+    LoadVector(o.gain + column, gain);
+    next.Load(o, blockIdx.x, column);
+  }
+  int turn = 0;
+  for (int64_t row = blockIdx.x; row < o.rows; row += gridDim.x, turn ^= 1) {
+    RowShare now = next;
+    if (inside && row + gridDim.x < o.rows) next.Load(o, row + gridDim.x, column);
     RowSums sums;
-    if (inside) {
-      const float mean = o.mean[row];
-      LoadVector(o.x + at, x);
-      LoadVector(o.dout + at, dout);
-      if (o.add_to_dx) LoadVector(o.dx + at, dx);
-#pragma unroll
-      for (int j = 0; j < kColumns; ++j) {
-        x[j] = (x[j] - mean) * rstd;  // normalized, from here on
-        dgain[j] += dout[j] * x[j];
-        dbias[j] += dout[j];
-        sums.scaled += dout[j] * gain[j];
-        sums.product += dout[j] * gain[j] * x[j];
-      }
-    }
-    sums = BlockSums(sums, scratch[row % 2]);
-    if (!inside) continue;
 #pragma unroll
     for (int j = 0; j < kColumns; ++j) {
-      const float mean_scaled = sums.scaled * inverse_width;
-      const float mean_product = sums.product * inverse_width;
-      dx[j] += rstd * (dout[j] * gain[j] - mean_scaled - x[j] * mean_product);
+      now.x[j] = (now.x[j] - now.mean) * now.rstd;  // normalized, from here on
+      dgain[j] += now.dout[j] * now.x[j];
+      dbias[j] += now.dout[j];
+      now.dout[j] *= gain[j];
+      sums.scaled += now.dout[j];
+      sums.product += now.dout[j] * now.x[j];
     }
-    StoreVector(o.dx + at, dx);
-    if (o.dx_copy != nullptr) StoreVector(o.dx_copy + at, dx);
+    sums = BlockSums(sums, scratch[turn]);
+    if (!inside) continue;
+    const float mean_scaled = sums.scaled * inverse_width;
+    const float mean_product = sums.product * inverse_width;
+#pragma unroll
+    for (int j = 0; j < kColumns; ++j) {
+      now.dx[j] += now.rstd * (now.dout[j] - mean_scaled - now.x[j] * mean_product);
+    }
+    const int64_t at = row * o.width + column;
+    StoreVector(o.dx + at, now.dx);
+    if (o.dx_copy != nullptr) StoreVector(o.dx_copy + at, now.dx);
   }
   if (!inside) return;
   float* partial = o.partial + int64_t{blockIdx.x} * 2 * o.width + column;
@@ -116,18 +132,18 @@ __global__ void __launch_bounds__(kThreads, kResidentThreads / kThreads)
   StoreVector(partial + o.width, dbias);
 }
 
-// A block a chunk of rows of any width: each is read twice, and sums over rows grow in memory.
+// A block a chunk, its rows of any width: each is read twice, and sums over rows grow in memory.
 template <typename T, typename C>
 __global__ void __launch_bounds__(kAnyWidthThreads)
     BackwardAnyWidthKernel(BackwardOperands<T, C> o) {
   __shared__ RowSums scratch[2][kMaxWarps];
   const auto thread = static_cast<int>(threadIdx.x);
-  const int64_t begin = int64_t{blockIdx.x} * o.chunk_rows;
-  const int64_t end = begin + o.chunk_rows < o.rows ? begin + o.chunk_rows : o.rows;
   const float inverse_width = 1.0F / static_cast<float>(o.width);
   float* dgain = o.partial + int64_t{blockIdx.x} * 2 * o.width;
   float* dbias = dgain + o.width;
-  for (int64_t row = begin; row < end; ++row) {
+  int turn = 0;
+  for (int64_t row = blockIdx.x; row < o.rows; row += gridDim.x, turn ^= 1) {
+    const bool first = row == blockIdx.x;
     const float mean = o.mean[row], rstd = o.rstd[row];
     const float* x = o.x + row * o.width;
     const T* dout = o.dout + row * o.width;
@@ -137,12 +153,12 @@ __global__ void __launch_bounds__(kAnyWidthThreads)
     for (int i = thread; i < o.width; i += kAnyWidthThreads) {
       const float normalized = (x[i] - mean) * rstd;
       const float gradient = ToFloat(dout[i]);
-      dgain[i] = (row == begin ? 0.0F : dgain[i]) + gradient * normalized;
-      dbias[i] = (row == begin ? 0.0F : dbias[i]) + gradient;
+      dgain[i] = (first ? 0.0F : dgain[i]) + gradient * normalized;
+      dbias[i] = (first ? 0.0F : dbias[i]) + gradient;
       sums.scaled += gradient * o.gain[i];
       sums.product += gradient * o.gain[i] * normalized;
     }
-    sums = BlockSums(sums, scratch[row % 2]);
+    sums = BlockSums(sums, scratch[turn]);
     for (int i = thread; i < o.width; i += kAnyWidthThreads) {
       const float normalized = (x[i] - mean) * rstd;
       const float term = rstd * (ToFloat(dout[i]) * o.gain[i] - sums.scaled * inverse_width -
@@ -154,9 +170,12 @@ __global__ void __launch_bounds__(kAnyWidthThreads)
   }
 }
 
-// Rows of a chunk: part of the definition of the sums over rows. Short enough that a small batch fills a large GPU, long enough
-// that partial sums weigh little.
-int64_t ChunkRows(int64_t rows) { return std::clamp<int64_t>((rows + 1023) / 1024, 8, 64); }
+// Into how many chunks rows fall: part of the definition of the sums over rows. Chunk c of n has the rows c, c + n, …: what blocks
+// read at a time lies together in memory. Short enough that a small batch fills a large GPU, long enough that partial sums weigh little.
+int64_t ChunksOf(int64_t rows) {
+  const int64_t chunk_rows = std::clamp<int64_t>((rows + 1023) / 1024, 8, 64);
+  return (rows + chunk_rows - 1) / chunk_rows;
+}
 
 template <typename T, typename C>
 void LaunchBackward(Context& context, const LayerNormBackwardArgs& args, int64_t chunks,
@@ -187,12 +206,11 @@ void LayerNormBackward(Context& context, const LayerNormBackwardArgs& args) {
     FillBytes(context, args.dbias.raw(), 0, args.dbias.bytes());
     return;
   }
-  const int64_t chunk_rows = ChunkRows(rows);
-  const int64_t chunks = (rows + chunk_rows - 1) / chunk_rows;
+  const int64_t chunks = ChunksOf(rows);
   auto* partial = context.Cache<CudaScratch>().Take<float>(chunks * 2 * width);
   DispatchFloat(args.dout.dtype(), [&]<typename T>(T) {
     DispatchFloat(args.dx_copy.dtype(), [&]<typename C>(C) {
-      LaunchBackward(context, args, chunks, BackwardOperands<T, C>(args, partial, chunk_rows));
+      LaunchBackward(context, args, chunks, BackwardOperands<T, C>(args, partial));
     });
   });
   SumPartialRows(context, partial, chunks, 2 * width, width, args.dgain.data<float>(),

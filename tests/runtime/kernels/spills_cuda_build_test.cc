@@ -88,21 +88,22 @@ TEST_P(TunedKernelTest, SpillsNoRegister) {
 
 INSTANTIATE_TEST_SUITE_P(
     Tuned, TunedKernelTest,
-    ::testing::Values(TunedKernel{"AttentionForward", "attention_forward_cuda.cu",
-                                  "ForwardKernel<64[^0-9]"},
-                      TunedKernel{"AttentionKeyGradient", "attention_backward_cuda.cu",
-                                  "KeyGradientKernel<64[^0-9]"},
-                      TunedKernel{"AttentionQueryGradient", "attention_backward_cuda.cu",
-                                  "QueryGradientKernel<64[^0-9]"},
-                      TunedKernel{"AttentionShortForward", "attention_short_forward_cuda.cu",
-                                  "ShortForwardKernel<"},
-                      TunedKernel{"AttentionShortGradient", "attention_short_backward_cuda.cu",
-                                  "ShortGradientKernel<"},
-                      TunedKernel{"AttentionRowTerms", "attention_rows_cuda.cu", "Kernel"},
-                      TunedKernel{"LayerNorm", "layernorm_cuda.cu", "Kernel"},
-                      TunedKernel{"CrossEntropy", "cross_entropy_cuda.cu", "Kernel"},
-                      TunedKernel{"WholeCrossEntropy", "cross_entropy_whole_cuda.cu", "Kernel"},
-                      TunedKernel{"AdamW", "adamw_cuda.cu", "Kernel"}),
+    ::testing::Values(
+        TunedKernel{"AttentionForward", "attention_forward_cuda.cu", "ForwardKernel<64[^0-9]"},
+        TunedKernel{"AttentionKeyGradient", "attention_backward_cuda.cu",
+                    "KeyGradientKernel<64[^0-9]"},
+        TunedKernel{"AttentionQueryGradient", "attention_backward_cuda.cu",
+                    "QueryGradientKernel<64[^0-9]"},
+        TunedKernel{"AttentionShortForward", "attention_short_forward_cuda.cu",
+                    "ShortForwardKernel<"},
+        TunedKernel{"AttentionShortGradient", "attention_short_backward_cuda.cu",
+                    "ShortGradientKernel<"},
+        TunedKernel{"AttentionRowTerms", "attention_rows_cuda.cu", "Kernel"},
+        TunedKernel{"LayerNorm", "layernorm_cuda.cu", "Kernel"},
+        TunedKernel{"LayerNormBackward", "layernorm_backward_cuda.cu", "BackwardKernel<"},
+        TunedKernel{"CrossEntropy", "cross_entropy_cuda.cu", "Kernel"},
+        TunedKernel{"WholeCrossEntropy", "cross_entropy_whole_cuda.cu", "Kernel"},
+        TunedKernel{"AdamW", "adamw_cuda.cu", "Kernel"}),
     [](const auto& info) { return info.param.what; });
 
 TEST(PtxasReport, SpillsOfAKernelAreFound) {
