@@ -39,8 +39,8 @@ struct ScaledOperands {
   DF* df;
 };
 
-// Σ dout·f and Σ dout·y.
-struct Sums {
+// Σ dout·f and Σ dout·y. Aligned to be read at once.
+struct alignas(16) Sums {
   double with_f = 0.0;
   double with_y = 0.0;
 };
@@ -64,10 +64,10 @@ __device__ __forceinline__ void BackwardElements(const ScaledOperands<F, DF>& o,
   StoreVector(o.df + i, df);
 }
 
-// partial[b] and partial[gridDim.x + b]: block b's sums.
+// partial[b]: block b's sums.
 template <typename F, typename DF>
 __global__ void __launch_bounds__(kThreads)
-    ScaledBackwardKernel(ScaledOperands<F, DF> o, int64_t size, bool fours, double* partial) {
+    ScaledBackwardKernel(ScaledOperands<F, DF> o, int64_t size, bool fours, Sums* partial) {
   __shared__ double scratch[kMaxWarps];
   const float beta = o.scalars.Beta();
   const float inverse_alpha = 1.0F / o.scalars.Alpha();
@@ -87,23 +87,30 @@ __global__ void __launch_bounds__(kThreads)
   }
   const double with_f = BlockReduce(sums.with_f, scratch, SumOf());
   const double with_y = BlockReduce(sums.with_y, scratch, SumOf());
-  if (thread == 0) {
-    partial[blockIdx.x] = with_f;
-    partial[gridDim.x + blockIdx.x] = with_y;
-  }
+  if (thread == 0) partial[blockIdx.x] = {with_f, with_y};
 }
 
 __device__ __forceinline__ void SetOrAdd(float* to, double value, bool accumulate) {
   *to = static_cast<float>(accumulate ? static_cast<double>(*to) + value : value);
 }
 
-// One block.
-__global__ void __launch_bounds__(kThreads)
-    ScalarGradientsKernel(const double* partial, int64_t chunks, ResidualScalars scalars,
+// One block, whose time is its threads' latencies, one load after another: many threads, and kSumsAhead loads under way in each.
+constexpr int kSumThreads = 512;
+constexpr int kSumsAhead = 4;
+
+__global__ void __launch_bounds__(kSumThreads)
+    ScalarGradientsKernel(const Sums* partial, int64_t chunks, ResidualScalars scalars,
                           float* dalpha, float* dbeta, bool accumulate) {
   __shared__ double scratch[kMaxWarps];
-  const double with_f = SumOfPartials(partial, chunks, scratch);
-  const double with_y = SumOfPartials(partial + chunks, chunks, scratch);
+  Sums mine;
+#pragma unroll kSumsAhead
+  for (int64_t i = threadIdx.x; i < chunks; i += kSumThreads) {
+    const Sums sums = partial[i];
+    mine.with_f += sums.with_f;
+    mine.with_y += sums.with_y;
+  }
+  const double with_f = BlockReduce(mine.with_f, scratch, SumOf());
+  const double with_y = BlockReduce(mine.with_y, scratch, SumOf());
   if (threadIdx.x != 0) return;
   const double alpha = static_cast<double>(scalars.Alpha());
   SetOrAdd(dalpha, -with_f / (alpha * alpha), accumulate);
@@ -114,7 +121,7 @@ template <typename F, typename DF>
 void ScaledBackward(Context& context, const ResidualBackwardArgs& args) {
   const int64_t size = args.dout.size();
   const int64_t chunks = (size + kChunk - 1) / kChunk;
-  auto* partial = context.Cache<CudaScratch>().Take<double>(2 * chunks);
+  auto* partial = context.Cache<CudaScratch>().Take<Sums>(chunks);
   const ResidualScalars scalars(args.alpha, args.beta);
   const cudaStream_t stream = context.cuda().stream;
   if (chunks > 0) {
@@ -128,7 +135,7 @@ void ScaledBackward(Context& context, const ResidualBackwardArgs& args) {
            size, BeginAtFours(args.dout, args.y, args.f, args.dy, args.df), partial);
   }
   // Also for no elements at all: the sums are then 0.
-  Launch(ScalarGradientsKernel, 1, kThreads, 0, stream, partial, chunks, scalars,
+  Launch(ScalarGradientsKernel, 1, kSumThreads, 0, stream, partial, chunks, scalars,
          args.dalpha.data<float>(), args.dbeta.data<float>(), args.accumulate);
 }
 
