@@ -38,12 +38,15 @@ __device__ __forceinline__ void Load4(const float* from, float (&values)[4]) {
   values[2] = v.z;
   values[3] = v.w;
 }
+// Of two bf16, the first in the low half.
+__device__ __forceinline__ void UnpackBf16(uint32_t packed, float& low, float& high) {
+  low = __uint_as_float(packed << 16);
+  high = __uint_as_float(packed & 0xffff0000U);
+}
 __device__ __forceinline__ void Load4(const Bf16* from, float (&values)[4]) {
   const uint2 v = *reinterpret_cast<const uint2*>(from);
-  values[0] = __uint_as_float(v.x << 16);
-  values[1] = __uint_as_float(v.x & 0xffff0000U);
-  values[2] = __uint_as_float(v.y << 16);
-  values[3] = __uint_as_float(v.y & 0xffff0000U);
+  UnpackBf16(v.x, values[0], values[1]);
+  UnpackBf16(v.y, values[2], values[3]);
 }
 __device__ __forceinline__ void Store4(float* to, const float (&values)[4]) {
   *reinterpret_cast<float4*>(to) = make_float4(values[0], values[1], values[2], values[3]);
@@ -53,11 +56,30 @@ __device__ __forceinline__ void Store4(Bf16* to, const float (&values)[4]) {
       make_uint2(PackBf16(values[0], values[1]), PackBf16(values[2], values[3]));
 }
 
-// n elements, 4 or 1: what kernels with a form for rows that fours do not fit call.
+// Eight at once: of bf16, 16 bytes.
+__device__ __forceinline__ void Load8(const Bf16* from, float (&values)[8]) {
+  const uint4 v = *reinterpret_cast<const uint4*>(from);
+  UnpackBf16(v.x, values[0], values[1]);
+  UnpackBf16(v.y, values[2], values[3]);
+  UnpackBf16(v.z, values[4], values[5]);
+  UnpackBf16(v.w, values[6], values[7]);
+}
+__device__ __forceinline__ void Store8(float* to, const float (&values)[8]) {
+  Store4(to, {values[0], values[1], values[2], values[3]});
+  Store4(to + 4, {values[4], values[5], values[6], values[7]});
+}
+
+// How many elements are 16 bytes.
+template <typename T>
+inline constexpr int kWideVector = 16 / static_cast<int>(sizeof(T));
+
+// n elements, 4 or 1: what kernels with a form for rows that fours do not fit call. Or 8: loads of bf16, stores of fp32.
 template <int n, typename T>
 __device__ __forceinline__ void LoadVector(const T* from, float (&values)[n]) {
-  static_assert(n == 4 || n == 1);
-  if constexpr (n == 4) {
+  static_assert(n == 8 || n == 4 || n == 1);
+  if constexpr (n == 8) {
+    Load8(from, values);
+  } else if constexpr (n == 4) {
     Load4(from, values);
   } else {
     values[0] = ToFloat(*from);
@@ -65,8 +87,10 @@ __device__ __forceinline__ void LoadVector(const T* from, float (&values)[n]) {
 }
 template <int n, typename T>
 __device__ __forceinline__ void StoreVector(T* to, const float (&values)[n]) {
-  static_assert(n == 4 || n == 1);
-  if constexpr (n == 4) {
+  static_assert(n == 8 || n == 4 || n == 1);
+  if constexpr (n == 8) {
+    Store8(to, values);
+  } else if constexpr (n == 4) {
     Store4(to, values);
   } else {
     *to = FromFloat<T>(values[0]);
@@ -83,12 +107,13 @@ void DispatchVector(bool fours_fit, F&& function) {
   }
 }
 
-// Whether rows of a tensor may be taken four elements at a time.
-inline bool FoursFit(const TensorView& view) {
+// Whether rows of a tensor may be taken n elements at a time.
+inline bool VectorsFit(const TensorView& view, int64_t n) {
   const auto address = reinterpret_cast<uintptr_t>(view.raw());
-  return address % static_cast<uintptr_t>(4 * SizeOf(view.dtype())) == 0 && view.dim(-1) % 4 == 0 &&
-         view.row_stride() % 4 == 0;
+  return address % static_cast<uintptr_t>(n * SizeOf(view.dtype())) == 0 && view.dim(-1) % n == 0 &&
+         view.row_stride() % n == 0;
 }
+inline bool FoursFit(const TensorView& view) { return VectorsFit(view, 4); }
 
 }  // namespace entrain::cuda
 

@@ -84,9 +84,12 @@ __device__ __forceinline__ void SumEveryRow(const T* from, int64_t stride, int c
 }
 
 // out[chunk, c] (+)= Σ x[r, c] over the rows of chunk blockIdx.y, for the n · kWarp columns of blockIdx.x, n a lane. Warp w of
-// the block's W sums rows w, w + W, …; the warps' sums are added in order. n = 4 needs rows of fours.
-template <int n, typename T>
-__global__ void __launch_bounds__(kMaxWarps* kWarp) SumRowsKernel(SummedRows<T> x, ColumnSums out) {
+// the block's W sums rows w, w + W, …; the warps' sums are added in order. n > 1 needs rows of such vectors.
+//
+// The compiler is told how many threads there are: else it would spare registers for more, and load one row after another.
+template <int kMostWarps, int n, typename T>
+__global__ void __launch_bounds__(kMostWarps* kWarp, kMaxWarps / kMostWarps)
+    SumRowsKernel(SummedRows<T> x, ColumnSums out) {
   auto* shared = reinterpret_cast<float*>(DynamicShared());  // [warps, n · kWarp]
   const auto thread = static_cast<int>(threadIdx.x);
   const int warps = static_cast<int>(blockDim.x) / kWarp;
@@ -108,12 +111,11 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp) SumRowsKernel(SummedRows<T> 
   *result = out.accumulate ? *result + total : total;
 }
 
-// `warps` of a block: n at least.
-template <int n, typename T>
+// `warps` of a block: n at least, kMostWarps at most.
+template <int kMostWarps, int n, typename T>
 void SumRows(Context& context, const SummedRows<T>& x, int warps, const ColumnSums& out) {
-  const dim3 grid(static_cast<unsigned>((x.columns + kWarp * n - 1) / (kWarp * n)),
-                  static_cast<unsigned>((x.rows + x.chunk_rows - 1) / x.chunk_rows));
-  Launch(SumRowsKernel<n, T>, grid, static_cast<unsigned>(warps * kWarp),
+  const dim3 grid(BlocksFor(x.columns, kWarp * n), BlocksFor(x.rows, x.chunk_rows));
+  Launch(SumRowsKernel<kMostWarps, n, T>, grid, static_cast<unsigned>(warps * kWarp),
          static_cast<size_t>(warps * kWarp * n) * sizeof(float), context.cuda().stream, x, out);
 }
 
@@ -123,7 +125,7 @@ inline void SumPartialRows(Context& context, const float* partial, int64_t rows,
   // More warps have no rows to sum.
   int warps = kMaxWarps;
   while (warps > 1 && warps / 2 >= rows) warps /= 2;
-  SumRows<1>(
+  SumRows<kMaxWarps, 1>(
       context,
       SummedRows<float>{
           .data = partial, .stride = stride, .rows = rows, .columns = columns, .chunk_rows = rows},

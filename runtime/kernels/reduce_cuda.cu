@@ -7,7 +7,8 @@
 namespace entrain::cuda {
 namespace {
 
-// Rows of a chunk: part of the definition of a column's sum. Each of a block's warps adds up every eighth of them.
+// Rows of a chunk: part of the definition of a column's sum. Each of a block's warps adds up every eighth of them, of as many columns
+// as 16 bytes a lane are.
 constexpr int64_t kChunkRows = 256;
 constexpr int kColumnWarps = 8;
 
@@ -56,11 +57,12 @@ void SumColumns(Context& context, const ColumnSumArgs& args) {
                            .columns = columns,
                            .chunk_rows = kChunkRows};
   if (chunks == 1) {
-    SumRows<n>(context, x, kColumnWarps, {.data = out, .accumulate = args.accumulate});
+    SumRows<kColumnWarps, n>(context, x, kColumnWarps,
+                             {.data = out, .accumulate = args.accumulate});
     return;
   }
   auto* partial = context.Cache<CudaScratch>().Take<float>(chunks * columns);
-  SumRows<n>(context, x, kColumnWarps, {.data = partial, .chunk_stride = columns});
+  SumRows<kColumnWarps, n>(context, x, kColumnWarps, {.data = partial, .chunk_stride = columns});
   SumPartialRows(context, partial, chunks, columns, columns, out, args.accumulate);
 }
 
@@ -74,10 +76,13 @@ void ColumnSum(Context& context, const ColumnSumArgs& args) {
     if (!args.accumulate) FillBytes(context, out, 0, columns * SizeOf(DType::kF32));
     return;
   }
-  const bool fours = FoursFit(args.x) && args.begin % 4 == 0 && columns % 4 == 0;
   DispatchFloat(args.x.dtype(), [&]<typename T>(T) {
-    DispatchVector(fours,
-                   [&]<int n>(std::integral_constant<int, n>) { SumColumns<n, T>(context, args); });
+    constexpr int n = kWideVector<T>;
+    if (VectorsFit(args.x, n) && args.begin % n == 0 && columns % n == 0) {
+      SumColumns<n, T>(context, args);
+    } else {
+      SumColumns<1, T>(context, args);
+    }
   });
 }
 

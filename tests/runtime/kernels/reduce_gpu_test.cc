@@ -15,8 +15,10 @@ struct ColumnCase {
 
 TEST(ColumnSumGpuTest, SumsChosenColumns) {
   ENTRAIN_REQUIRE_GPU();
-  // In fours over more than a block's columns and in one block, then one by one for each reason.
-  for (const ColumnCase& s : {ColumnCase{204, 204, 4, 200},
+  // In vectors of 16 bytes over more than a block's columns and in one block, the same of fp32 alone, then one by one for each reason.
+  for (const ColumnCase& s : {ColumnCase{408, 408, 8, 400},
+                              {24, 32, 0, 24},
+                              {204, 204, 4, 200},
                               {12, 16, 0, 12},
                               {151, 160, 3, 150},
                               {20, 20, 2, 18},

@@ -101,6 +101,7 @@ INSTANTIATE_TEST_SUITE_P(
         TunedKernel{"AttentionRowTerms", "attention_rows_cuda.cu", "Kernel"},
         TunedKernel{"LayerNorm", "layernorm_cuda.cu", "Kernel"},
         TunedKernel{"LayerNormBackward", "layernorm_backward_cuda.cu", "BackwardKernel<"},
+        TunedKernel{"ColumnSum", "reduce_cuda.cu", "SumRowsKernel<"},
         TunedKernel{"CrossEntropy", "cross_entropy_cuda.cu", "Kernel"},
         TunedKernel{"WholeCrossEntropy", "cross_entropy_whole_cuda.cu", "Kernel"},
         TunedKernel{"AdamW", "adamw_cuda.cu", "Kernel"}),
