@@ -64,6 +64,11 @@ __device__ __forceinline__ void Load8(const Bf16* from, float (&values)[8]) {
   UnpackBf16(v.z, values[4], values[5]);
   UnpackBf16(v.w, values[6], values[7]);
 }
+__device__ __forceinline__ void Store8(Bf16* to, const float (&values)[8]) {
+  *reinterpret_cast<uint4*>(to) =
+      make_uint4(PackBf16(values[0], values[1]), PackBf16(values[2], values[3]),
+                 PackBf16(values[4], values[5]), PackBf16(values[6], values[7]));
+}
 __device__ __forceinline__ void Store8(float* to, const float (&values)[8]) {
   Store4(to, {values[0], values[1], values[2], values[3]});
   Store4(to + 4, {values[4], values[5], values[6], values[7]});
@@ -73,7 +78,7 @@ __device__ __forceinline__ void Store8(float* to, const float (&values)[8]) {
 template <typename T>
 inline constexpr int kWideVector = 16 / static_cast<int>(sizeof(T));
 
-// n elements, 4 or 1: what kernels with a form for rows that fours do not fit call. Or 8: loads of bf16, stores of fp32.
+// n elements, 4 or 1: what kernels with a form for rows that fours do not fit call. Or 8: loads of bf16, and stores.
 template <int n, typename T>
 __device__ __forceinline__ void LoadVector(const T* from, float (&values)[n]) {
   static_assert(n == 8 || n == 4 || n == 1);

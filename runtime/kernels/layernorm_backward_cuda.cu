@@ -171,9 +171,10 @@ __global__ void __launch_bounds__(kAnyWidthThreads)
 }
 
 // Into how many chunks rows fall: part of the definition of the sums over rows. Chunk c of n has the rows c, c + n, …: what blocks
-// read at a time lies together in memory. Short enough that a small batch fills a large GPU, long enough that partial sums weigh little.
+// read at a time lies together in memory. Short enough that a small batch fills a large GPU, long enough that partial sums weigh
+// little; and no more chunks than a Hopper has room for blocks at a time (six on each of 132), or a few would run alone in the end.
 int64_t ChunksOf(int64_t rows) {
-  const int64_t chunk_rows = std::clamp<int64_t>((rows + 1023) / 1024, 8, 64);
+  const int64_t chunk_rows = std::clamp<int64_t>((rows + 767) / 768, 8, 128);
   return (rows + chunk_rows - 1) / chunk_rows;
 }
 

@@ -132,13 +132,17 @@ class Table {
       LayerNormForward(
           context_, {.x = x, .gain = gain, .bias = bias, .out = out, .mean = mean, .rstd = rstd});
     });
-    Bytes("layernorm backward", 3 * x.bytes() + out.bytes(), [&] {
+    const TensorView copy = Tensor(DType::kBf16, {rows, width});
+    // As in a block: the gradient joins the stream's, a rounded copy goes on.
+    Bytes("layernorm backward", 3 * x.bytes() + 2 * out.bytes(), [&] {
       LayerNormBackward(context_, {.dout = out,
                                    .x = x,
                                    .gain = gain,
                                    .mean = mean,
                                    .rstd = rstd,
                                    .dx = dx,
+                                   .dx_copy = copy,
+                                   .add_to_dx = true,
                                    .dgain = gain,
                                    .dbias = bias});
     });
