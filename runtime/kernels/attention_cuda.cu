@@ -30,6 +30,15 @@ bool FitsTensorCores(int width, std::initializer_list<TensorView> views) {
          });
 }
 
+bool FitsWarpgroups([[maybe_unused]] const CudaDevice& device,
+                    [[maybe_unused]] const Shape& shape) {
+#ifdef ENTRAIN_SM_90A
+  return device.capability == 90 && shape.width == 64;
+#else
+  return false;  // not compiled for it
+#endif
+}
+
 }  // namespace attention
 
 void AttentionForward(Context& context, const AttentionForwardArgs& args) {
@@ -54,7 +63,11 @@ void AttentionBackward(Context& context, const AttentionBackwardArgs& args) {
     attention::ShortBackward(context, args, rows);
   } else if (attention::FitsTensorCores(shape.width, {args.qkv, args.dout, args.dqkv})) {
     attention::FillRowTerms(context, args, /*centred_offsets=*/true, rows);
-    attention::TensorBackward(context, args, rows);
+    if (attention::FitsWarpgroups(context.cuda(), shape)) {
+      attention::WarpgroupBackward(context, args, rows);
+    } else {
+      attention::TensorBackward(context, args, rows);
+    }
   } else {
     attention::FillRowTerms(context, args, /*centred_offsets=*/false, rows);
     attention::PlainBackward(context, args, rows);

@@ -96,7 +96,9 @@ struct TileOrder {
 
   TileOrder(const Shape& shape, int tile_rows);
 
-  unsigned blocks() const { return static_cast<unsigned>(tiles) * static_cast<unsigned>(pairs); }
+  __host__ __device__ unsigned blocks() const {
+    return static_cast<unsigned>(tiles) * static_cast<unsigned>(pairs);
+  }
   // `rank`: 0 for the tile that comes first.
   __device__ void Find(unsigned block, int& rank, int& pair) const {
     const unsigned whole = static_cast<unsigned>(group) * static_cast<unsigned>(tiles);
@@ -158,6 +160,9 @@ bool FitsTensorCores(int width, std::initializer_list<TensorView> views);
 
 void TensorForward(Context& context, const AttentionForwardArgs& args);
 void TensorBackward(Context& context, const AttentionBackwardArgs& args, const RowTerms& rows);
+// Hopper's tensor cores, for sequences beyond the short ones, where FitsTensorCores holds.
+bool FitsWarpgroups(const CudaDevice& device, const Shape& shape);
+void WarpgroupBackward(Context& context, const AttentionBackwardArgs& args, const RowTerms& rows);
 // Short sequences, in one kernel each. The device's shared memory says how short.
 bool FitsShortForward(const CudaDevice& device, const AttentionForwardArgs& args);
 void ShortForward(Context& context, const AttentionForwardArgs& args);

@@ -93,6 +93,7 @@ struct LaneTerms {
   float values[kEntropy + 1][kRowTiles][2];
   float moment[kRowTiles][2];
 
+  LaneTerms() = default;
   // `rows`: the warp's first row.
   __device__ __forceinline__ explicit LaneTerms(const float* rows) {
     const int g = static_cast<int>(threadIdx.x) % kWarp / 4;
@@ -111,14 +112,14 @@ struct LaneTerms {
 };
 
 // Gradients of the scores [queries][keys].
-template <bool kWithEntropy, bool kWithMoment, int kRowTiles>
-__device__ __forceinline__ void Gradients(float (&scores)[kRowTiles][kPart / 8][4],
-                                          float (&dprobs)[kRowTiles][kPart / 8][4],
+template <bool kWithEntropy, bool kWithMoment, int kRowTiles, int kColumnTiles>
+__device__ __forceinline__ void Gradients(float (&scores)[kRowTiles][kColumnTiles][4],
+                                          float (&dprobs)[kRowTiles][kColumnTiles][4],
                                           LaneTerms<kRowTiles>& terms) {
 #pragma unroll
   for (int m = 0; m < kRowTiles; ++m) {
 #pragma unroll
-    for (int n = 0; n < kPart / 8; ++n) {
+    for (int n = 0; n < kColumnTiles; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         float& dprob = dprobs[m][n][i];

@@ -40,6 +40,7 @@ struct Thread {
   int lane = 0;
   ThreadState state = ThreadState::kReturned;
   AsyncCopies copies;
+  AsyncProducts products;
 };
 
 struct Warp {
@@ -63,6 +64,10 @@ class BlockRunner {
   size_t dynamic_bytes() const { return static_cast<size_t>(shared_end_ - dynamic_shared_); }
   void SyncBlock();
   void JoinWarp(Collective collective, void* operand);
+  bool IsUnpublished(const void* start, size_t bytes) const {
+    return std::any_of(threads_.begin(), threads_.begin() + num_threads_,
+                       [&](const Thread& thread) { return thread.copies.Hides(start, bytes); });
+  }
 
  private:
   void PrepareThreads();
@@ -245,6 +250,7 @@ void BlockRunner::RunBlock() {
   for (int i = 0; i < num_threads_; ++i) {
     Thread& thread = threads_[static_cast<size_t>(i)];
     thread.copies.Clear();
+    thread.products.Clear();
     MakeRunnable(thread);
   }
   Fiber::Release(&start_);
@@ -335,6 +341,8 @@ bool IsShared(const void* start, size_t bytes) {
   return std::ranges::any_of(SharedVariables(), within);
 }
 
+bool IsUnpublished(const void* start, size_t bytes) { return Runner().IsUnpublished(start, bytes); }
+
 std::string DescribeShared(const void* address) {
   const char* end = Runner().dynamic_shared() + Runner().dynamic_bytes();
   const auto* byte = static_cast<const char*>(address);
@@ -368,6 +376,10 @@ AsyncCopies& CopiesOfThread() {
   const UnseenByThreadSanitizer unseen;
   return Runner().thread().copies;
 }
+AsyncProducts& ProductsOfThread() {
+  const UnseenByThreadSanitizer unseen;
+  return Runner().thread().products;
+}
 
 }  // namespace
 
@@ -377,5 +389,11 @@ void BeginCopy16(void* shared, const void* global, bool valid) {
 }
 void CommitCopies() { CopiesOfThread().Commit(); }
 void WaitForCopies(int pending) { CopiesOfThread().Wait(pending); }
+void PublishCopies() { CopiesOfThread().Publish(); }
+void BeginProduct(float* c, const uint32_t* a, uint64_t b, bool row_major, bool accumulate) {
+  ProductsOfThread().Begin(c, a, b, row_major, accumulate);
+}
+void CommitProducts() { ProductsOfThread().Commit(); }
+void WaitForProducts(int pending) { ProductsOfThread().Wait(pending); }
 
 }  // namespace entrain::emulated

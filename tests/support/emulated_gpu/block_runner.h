@@ -14,6 +14,9 @@ void RunKernel(const KernelLaunch& launch);
 // Whether all these bytes are in the shared memory of the block that runs.
 bool IsShared(const void* start, size_t bytes);
 
+// Whether some thread's copies to these bytes may not be read by products yet.
+bool IsUnpublished(const void* start, size_t bytes);
+
 // Where an address lies that a kernel must not touch, if it has to do with shared memory; else empty.
 std::string DescribeShared(const void* address);
 

@@ -83,9 +83,11 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device < 0 || device >= Devices()) return Result(cudaErrorInvalidDevice);
   std::memset(properties, 0, sizeof(*properties));
   std::snprintf(properties->name, sizeof(properties->name), "%s", kDeviceName);
-  properties->major = 9;
-  properties->minor = 0;
-  properties->multiProcessorCount = kMultiprocessors;
+  const int capability = static_cast<int>(Environment("ENTRAIN_EMULATED_CAPABILITY", 90));
+  properties->major = capability / 10;
+  properties->minor = capability % 10;
+  properties->multiProcessorCount =
+      static_cast<int>(Environment("ENTRAIN_EMULATED_MULTIPROCESSORS", kMultiprocessors));
   properties->totalGlobalMem = TotalMemory();
   properties->sharedMemPerBlock = kDefaultSharedBytes;
   properties->sharedMemPerBlockOptin = MostSharedBytes();

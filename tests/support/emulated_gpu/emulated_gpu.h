@@ -7,6 +7,8 @@
 //   ENTRAIN_EMULATED_DEVICES  number of devices (default 1)
 //   ENTRAIN_EMULATED_MIB      memory of a device (default 2048)
 //   ENTRAIN_EMULATED_SHARED_KIB  shared memory of a block (default 227, as on Hopper; an A100 has 163)
+//   ENTRAIN_EMULATED_CAPABILITY  compute capability · 10 (default 90; 80 as of an A100)
+//   ENTRAIN_EMULATED_MULTIPROCESSORS  their number (default 132)
 //   ENTRAIN_EMULATED_PROTECT  0: host code may touch device memory unnoticed, and many small pieces of work are faster
 #ifndef ENTRAIN_TESTS_SUPPORT_EMULATED_GPU_EMULATED_GPU_H_
 #define ENTRAIN_TESTS_SUPPORT_EMULATED_GPU_EMULATED_GPU_H_

@@ -27,7 +27,8 @@ enum class Collective : uint8_t {
   kShuffle,
   kMultiplyAdd,
   kLoadMatrices,
-  kLoadMatricesTransposed
+  kLoadMatricesTransposed,
+  kTileProduct
 };
 struct ShuffleOperand {
   uint64_t value = 0;  // in: this lane's; out: that of lane `from`
@@ -41,6 +42,13 @@ struct MultiplyAddOperand {
 struct LoadMatricesOperand {
   uint32_t* r;
   const void* row;
+};
+// A lane's part in c += a·b by a warpgroup, of which each warp has 16 rows; b in shared memory (cuda_warpgroup.cuh).
+struct TileProductOperand {
+  float* c;
+  const uint32_t* a;
+  uint64_t b;  // descriptor
+  bool row_major;
 };
 // For ThreadSanitizer: the lane itself reads what the last one to arrive reads for it.
 inline void NoteRead16([[maybe_unused]] const void* from) {
@@ -58,6 +66,15 @@ char* DynamicShared();
 void BeginCopy16(void* shared, const void* global, bool valid);
 void CommitCopies();
 void WaitForCopies(int pending);
+
+// The thread's copies that it has waited for may be read by products that begin after a barrier.
+void PublishCopies();
+
+// Products take place as late as they may: in the wait that requires them. Until then their sums hold 0xff bytes, and the left
+// operand must stay as it is.
+void BeginProduct(float* c, const uint32_t* a, uint64_t b, bool row_major, bool accumulate);
+void CommitProducts();
+void WaitForProducts(int pending);
 
 // To nearest even; a NaN becomes 0x7fff, as in cvt.rn.bf16x2.
 inline uint16_t RoundToBf16(float value) {

@@ -1,0 +1,160 @@
+// What attention on Hopper's tensor cores is made of, for head width 64: swizzled tiles, products of them by warpgroups, and the
+// way of a block through its work.
+//
+// A warpgroup owns 64 rows of a pair (keys or queries), kept in registers as left operands; the tiles of 64 rows that it goes
+// over are right operands. Two warpgroups share a tile, or copying tiles would be the limit. A block stays on its
+// multiprocessor and takes one item after another (64 rows for each warpgroup): the first tiles of an item are copied while
+// the one before is worked on, so that no item waits for memory at its start.
+#ifndef ENTRAIN_RUNTIME_KERNELS_ATTENTION_WARPGROUP_CUDA_CUH_
+#define ENTRAIN_RUNTIME_KERNELS_ATTENTION_WARPGROUP_CUDA_CUH_
+
+#include <algorithm>
+
+#include "runtime/kernels/attention_tile_cuda.cuh"
+#include "runtime/kernels/cuda_warpgroup.cuh"
+
+namespace entrain::cuda::attention {
+
+inline constexpr int kHopperWidth = 64;  // of a head: rows of 128 bytes, as wide as the swizzle
+inline constexpr int kTileRows = 64;
+inline constexpr int kTileElements = kTileRows * kHopperWidth;
+inline constexpr int kTileAlignment = 1024;  // bytes: eight rows, in which the swizzle repeats
+
+using Fragments = uint32_t[kHopperWidth / 16][4];  // 64 × 64 of a warpgroup, as a left operand
+using Sums = float[1][kHopperWidth / 8][4];        // 64 × 64 of a warpgroup
+
+// ---- tiles ----
+//
+// Chunk c (16 bytes) of row r lies at place c ^ (r % 8) of the row: so the eight rows that a warp or a product reads at a time
+// lie in different banks.
+
+__device__ __forceinline__ char* AlignedShared() {
+  char* shared = DynamicShared();
+  return shared + (0U - SharedAddress(shared)) % kTileAlignment;
+}
+
+// Descriptor of a tile as a right operand. Rows follow each other, eight of them are 1024 bytes; whether rows are the summed
+// index or columns, the distance between groups of eight is the only one that 64 × 16 elements need.
+__device__ __forceinline__ uint64_t DescribeTile(const Bf16* tile) {
+  constexpr uint64_t kGroup = kTileAlignment / 16;
+  constexpr uint64_t kSwizzled128 = 1;
+  constexpr uint64_t kLayout = kGroup << 16 | kGroup << 32 | kSwizzled128 << 62;
+  return kLayout | (SharedAddress(tile) & 0x3ffffU) >> 4;
+}
+
+// Begins sums = a·tileᵀ.
+__device__ __forceinline__ void BeginTransposed(Sums& sums, const Fragments& a, const Bf16* tile) {
+  constexpr int kStep = 16 * sizeof(Bf16) / 16;  // 16 dims further
+  const uint64_t b = DescribeTile(tile);
+  BeginProduct<false, false>(sums[0], a[0], b);
+#pragma unroll
+  for (int k = 1; k < kHopperWidth / 16; ++k) {
+    BeginProduct<false, true>(sums[0], a[k], b + k * kStep);
+  }
+}
+
+// Begins sums += a·tile.
+__device__ __forceinline__ void BeginSum(Sums& sums, const Fragments& a, const Bf16* tile) {
+  constexpr int kStep = 16 * kHopperWidth * sizeof(Bf16) / 16;  // 16 rows further
+  const uint64_t b = DescribeTile(tile);
+#pragma unroll
+  for (int k = 0; k < kTileRows / 16; ++k) BeginProduct<true, true>(sums[0], a[k], b + k * kStep);
+}
+
+// The warp's 16 rows of a tile as left operands.
+__device__ __forceinline__ void LoadRows(Fragments& a, const Bf16* warp_rows) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const Bf16* row = warp_rows + lane % 16 * kHopperWidth;
+#pragma unroll
+  for (int k = 0; k < kHopperWidth / 16; ++k) {
+    LoadMatrices(a[k], row + ((2 * k + lane / 16) ^ lane % 8) * kChunk);
+  }
+}
+
+// Sums, rounded to bf16, as a left operand.
+__device__ __forceinline__ void Pack(Fragments& a, const Sums& sums) {
+#pragma unroll
+  for (int k = 0; k < kTileRows / 16; ++k) PackRows(a[k], sums[0][2 * k], sums[0][2 * k + 1]);
+}
+
+// This thread's part in copying rows to tiles: of each pass over a few rows, one chunk.
+template <int kThreads>
+class SwizzledCopier {
+ public:
+  __device__ __forceinline__ SwizzledCopier()
+      : row_(static_cast<int>(threadIdx.x) / kRowChunks),
+        column_(static_cast<int>(threadIdx.x) % kRowChunks) {}
+
+  // Begins to copy kRows rows, `stride` elements apart; zeros from row `valid` on.
+  template <int kRows>
+  __device__ __forceinline__ void Begin(Bf16* tile, const Bf16* rows, int stride, int valid) const {
+    static_assert(kRows % kPassRows == 0);
+    const Bf16* from = rows + (row_ * stride + column_ * kChunk);
+    Bf16* to = tile + row_ * kHopperWidth + (column_ ^ row_ % 8) * kChunk;
+#pragma unroll
+    for (int row = 0; row < kRows; row += kPassRows) {
+      CopyAsync16(to + row * kHopperWidth, from + row * stride, row_ + row < valid);
+    }
+  }
+
+ private:
+  static constexpr int kRowChunks = kHopperWidth / kChunk;
+  static constexpr int kPassRows = kThreads / kRowChunks;
+  static_assert(kPassRows % 8 == 0, "a row of every pass has the same places");
+
+  int row_;
+  int column_;
+};
+
+// ---- a block's way through its work ----
+
+// A tile that the block goes over, for the rows that it owns.
+struct alignas(16) Step {
+  int round;  // number of the item among the block's
+  int pair;   // or −1 after the last item
+  int own;    // the first of the item's rows
+  int other;  // the first of the tile's rows
+};
+
+// Items of kRows keys, each over the queries that see one of them, or of kRows queries, each over the keys that they see.
+template <bool kOwnKeys, int kRows>
+class Way {
+ public:
+  __device__ __forceinline__ Way(const TileOrder& order, int length)
+      : order_(order), length_(length) {}
+
+  __device__ __forceinline__ Step First() const { return FirstOf(0); }
+  __device__ __forceinline__ Step After(Step step) const {
+    if (step.pair < 0) return step;
+    if (IsLast(step)) return FirstOf(step.round + 1);
+    step.other += kTileRows;
+    return step;
+  }
+  __device__ __forceinline__ bool IsFirst(const Step& step) const {
+    return step.other == (kOwnKeys ? step.own : 0);
+  }
+  __device__ __forceinline__ bool IsLast(const Step& step) const {
+    return step.other + kTileRows >= (kOwnKeys ? length_ : min(step.own + kRows, length_));
+  }
+
+ private:
+  // Items are sorted by their work, falling: every other round blocks take them in reverse, so that all have as much to do.
+  __device__ __forceinline__ Step FirstOf(int round) const {
+    const unsigned place = round % 2 == 0 ? blockIdx.x : gridDim.x - 1 - blockIdx.x;
+    const unsigned item = static_cast<unsigned>(round) * gridDim.x + place;
+    if (item >= order_.blocks()) return {round, -1, 0, 0};
+    Step step = {.round = round};
+    int rank;
+    order_.Find(item, rank, step.pair);
+    step.own = (kOwnKeys ? rank : order_.tiles - 1 - rank) * kRows;
+    step.other = kOwnKeys ? step.own : 0;
+    return step;
+  }
+
+  const TileOrder& order_;
+  int length_;
+};
+
+}  // namespace entrain::cuda::attention
+
+#endif  // ENTRAIN_RUNTIME_KERNELS_ATTENTION_WARPGROUP_CUDA_CUH_
