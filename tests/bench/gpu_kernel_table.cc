@@ -142,9 +142,9 @@ class Table {
                                    .rstd = rstd,
                                    .dx = dx,
                                    .dx_copy = copy,
-                                   .add_to_dx = true,
                                    .dgain = gain,
-                                   .dbias = bias});
+                                   .dbias = bias,
+                                   .add_to_dx = true});
     });
     Bytes("residual forward", 2 * x.bytes() + out.bytes(),
           [&] { ResidualForward(context_, {.y = x, .f = out, .out = dx}); });
