@@ -79,12 +79,9 @@ struct Temperature {
     return values == nullptr ? 1.0F : values[head * head_stride + position * position_stride];
   }
   // 1/(t√D), and the same for an exponent of 2.
-  __device__ float Factor(int head, int position) const {
-    return static_cast<float>(1.0 / (At(head, position) * root_width));
-  }
-  __device__ float Scale(int head, int position) const {
-    return static_cast<float>(kLog2E / (At(head, position) * root_width));
-  }
+  __device__ float FactorOf(float t) const { return static_cast<float>(1.0 / (t * root_width)); }
+  __device__ float ScaleOf(float t) const { return static_cast<float>(kLog2E / (t * root_width)); }
+  __device__ float Scale(int head, int position) const { return ScaleOf(At(head, position)); }
 };
 
 // Which tile of which pair a block works on. Tiles of more work come first, so that the last blocks to run are short; but

@@ -5,24 +5,46 @@
 namespace entrain::cuda::attention {
 namespace {
 
-constexpr int kBlockRows = RowTerms::kBlock;
-constexpr int kThreads = kBlockRows * kRowLanes;
+constexpr int kThreads = 256;
 
-template <typename T>
-__global__ void __launch_bounds__(kThreads) RowTermsKernel(RowOperands<T> operands) {
-  __shared__ float dots[kBlockRows];
-  const unsigned pair_blocks = static_cast<unsigned>(operands.rows.padded_length) / kBlockRows;
-  const int pair = static_cast<int>(blockIdx.x / pair_blocks);
-  const int first = static_cast<int>(blockIdx.x % pair_blocks) * kBlockRows;
-  const int thread = static_cast<int>(threadIdx.x);
-  const int row = thread / kRowLanes;
-  const float dot = RowDot(operands, pair, first + row, operands.shape.width, operands.fours);
-  if (thread % kRowLanes == 0) dots[row] = dot;
-  __syncthreads();
-  if (thread < kBlockRows) {
-    const int position = first + thread;
-    WriteTerms(operands, pair, position, dots[thread], operands.rows.Of(pair, position));
+// Of a kernel whose warps each make the terms of RowTerms::kBlock rows, a lane a row in the end.
+constexpr int kTermWarps = RowTerms::kPadding / RowTerms::kBlock;
+static_assert(RowTerms::kBlock == kWarp);
+
+// parts[i]: of kRowLanes neighbouring lanes, a part of sum i. Lane l gets sum l.
+__device__ __forceinline__ float SumOfLane(float (&parts)[kRowLanes]) {
+  const int lane = static_cast<int>(threadIdx.x) % kRowLanes;
+#pragma unroll
+  for (int half = kRowLanes / 2; half > 0; half /= 2) {
+    const bool upper = (lane & half) != 0;
+#pragma unroll
+    for (int i = 0; i < half; ++i) {
+      const float other = ShuffleXor(upper ? parts[i] : parts[i + half], half);
+      parts[i] = (upper ? parts[i + half] : parts[i]) + other;
+    }
   }
+  return parts[0];
+}
+
+// kRowLanes lanes read kRowLanes rows together, all before the first is waited for. kWidth: of a head, whose vectors fit; 0: any.
+// Three blocks a multiprocessor have the registers for it.
+template <int kWidth, typename T>
+__global__ void __launch_bounds__(kTermWarps* kWarp, 3) RowTermsKernel(RowOperands<T> operands) {
+  const int width = kWidth > 0 ? kWidth : operands.shape.width;
+  const bool vectors = kWidth > 0 || operands.vectors;
+  const unsigned pair_blocks =
+      static_cast<unsigned>(operands.rows.padded_length) / RowTerms::kPadding;
+  const int pair = static_cast<int>(blockIdx.x / pair_blocks);
+  const int thread = static_cast<int>(threadIdx.x);
+  const int position = static_cast<int>(blockIdx.x % pair_blocks) * RowTerms::kPadding + thread;
+  const RowInputs inputs(operands, pair, position);
+  float parts[kRowLanes];
+#pragma unroll
+  for (int i = 0; i < kRowLanes; ++i) {
+    const int row = position - thread % kRowLanes + i;
+    parts[i] = PartialRowDot(operands, pair, row, width, vectors);
+  }
+  WriteTerms(operands, inputs, position, SumOfLane(parts), operands.rows.Of(pair, position));
 }
 
 struct TemperatureOperands {
@@ -37,6 +59,7 @@ struct TemperatureOperands {
   __device__ double OfQuery(int head, int position) const {
     if (position == 0) return 0.0;  // it sees one key
     double sum = 0.0;
+#pragma unroll 16
     for (int b = 0; b < shape.batch; ++b) {
       sum += rows.Of(b * shape.heads + head, position)[kMoment * RowTerms::kBlock];
     }
@@ -79,8 +102,11 @@ void FillRowTerms(Context& context, const AttentionBackwardArgs& args, bool cent
     using T = decltype(element);
     const RowOperands<T> operands(args, rows, centred_offsets);
     const auto blocks = static_cast<unsigned>(shape.pairs()) *
-                        static_cast<unsigned>(rows.padded_length / kBlockRows);
-    Launch(RowTermsKernel<T>, blocks, kThreads, 0, context.cuda().stream, operands);
+                        static_cast<unsigned>(rows.padded_length / RowTerms::kPadding);
+    auto kernel = RowTermsKernel<0, T>;
+    if (operands.vectors && shape.width == 64) kernel = RowTermsKernel<64, T>;
+    if (operands.vectors && shape.width == 128) kernel = RowTermsKernel<128, T>;
+    Launch(kernel, blocks, kTermWarps * kWarp, 0, context.cuda().stream, operands);
   });
 }
 

@@ -67,13 +67,15 @@ __device__ __forceinline__ void MakeTerms(const RowOperands<Bf16>& operands, int
 #pragma unroll 4
   for (int first = 0; first < kLength; first += kPassRows) {
     const int row = first + thread / kRowLanes;
-    const float dot = RowDot(operands, pair, row, kWidth, /*fours=*/true);
+    float dot = PartialRowDot(operands, pair, row, kWidth, /*vectors=*/true);
+#pragma unroll
+    for (int mask = kRowLanes / 2; mask > 0; mask /= 2) dot += ShuffleXor(dot, mask);
     if (thread % kRowLanes == 0) of_row(row)[kMoment * kPart] = dot;
   }
   __syncthreads();
   static_assert(kThreads == kLength);
   float* mine = of_row(thread);
-  WriteTerms(operands, pair, thread, mine[kMoment * kPart], mine);
+  WriteTerms(operands, RowInputs(operands, pair, thread), thread, mine[kMoment * kPart], mine);
 }
 
 // The lanes' moments of 32 queries, summed over the warp's keys: lane l's result is that of query MomentColumn().
