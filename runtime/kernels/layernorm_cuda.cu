@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(kAnyWidthThreads)
   const float rstd = RstdOf(BlockReduce(sum, scratch, SumOf()) / static_cast<float>(o.width));
   for (int i = thread; i < o.width; i += kAnyWidthThreads) {
     const float value[1] = {x[i]};
-    NormalizeElements(o, value, mean, rstd, row, i);
+    NormalizeElements(o.gain + i, o.bias + i, value, mean, rstd, o.out + row * o.width + i);
   }
   if (thread == 0) {
     o.mean[row] = mean;

@@ -7,13 +7,13 @@ namespace {
 
 // Rows that are sums, made as they are read.
 struct RowsOfSum {
+  static constexpr int kInputs = 2;
   ResidualSum<float> sum;
 
   __device__ __forceinline__ void Prepare() { sum.Prepare(); }
-  __device__ __forceinline__ void Load(int64_t i, float (&values)[4]) const {
-    float operands[2][4];
-    sum.Load(i, operands);
-    sum.Add(operands, values);
+  __device__ __forceinline__ void Load(int64_t i, float (&in)[2][4]) const { sum.Load(i, in); }
+  __device__ __forceinline__ void Make(const float (&in)[2][4], float (&values)[4]) const {
+    sum.Add(in, values);
   }
   __device__ __forceinline__ void Keep(int64_t i, const float (&values)[4]) const {
     Store4(sum.out + i, values);
@@ -59,9 +59,7 @@ void ResidualNormForward(Context& context, const ResidualNormForwardArgs& args) 
                                      .mean = args.mean,
                                      .rstd = args.rstd};
   if (sum.y.rows() == 0) return;
-  // Lanes behind a row's end read its beginning, which the sum may not lie over then.
-  const bool apart = sum.out.raw() != sum.y.raw();
-  if (args.gain && !(apart && FitsRegisters(norm) && FoursFit(sum.y) && FoursFit(sum.f))) {
+  if (args.gain && !(FitsRegisters(norm) && FoursFit(sum.y) && FoursFit(sum.f))) {
     entrain::ResidualForward(context, sum);
     return entrain::LayerNormForward(context, norm);
   }

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "runtime/device/cuda_device.h"
 #include "runtime/kernels/cast.h"
 #include "runtime/kernels/layernorm.h"
 #include "tests/support/twin_ops.h"
@@ -45,6 +46,14 @@ TEST(LayerNormGpuTest, Forward) {
       }
     }
   }
+}
+
+TEST(LayerNormGpuTest, ForwardOfMoreRowsThanWarpsOnADevice) {
+  ENTRAIN_REQUIRE_GPU();
+  // Of this width at most four blocks of four warps fit on a multiprocessor, and twice that is launched.
+  ForwardOperands o(int64_t{2} * 4 * 4 * Gpu().cuda().multiprocessors + 9, 1540, DType::kBf16);
+  ExpectTwins([&](Context& c) { LayerNormForward(c, o.ArgsOn(c)); },
+              {{o.out, OutputTolerance(DType::kBf16)}, {o.mean, 2e-6}, {o.rstd, 1e-6}});
 }
 
 TEST(LayerNormGpuTest, VarianceSurvivesALargeMean) {

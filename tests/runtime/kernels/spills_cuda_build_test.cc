@@ -100,6 +100,7 @@ INSTANTIATE_TEST_SUITE_P(
                     "ShortGradientKernel<"},
         TunedKernel{"AttentionRowTerms", "attention_rows_cuda.cu", "Kernel"},
         TunedKernel{"LayerNorm", "layernorm_cuda.cu", "Kernel"},
+        TunedKernel{"ResidualNorm", "residual_norm_cuda.cu", "Kernel"},
         TunedKernel{"LayerNormBackward", "layernorm_backward_cuda.cu", "BackwardKernel<"},
         TunedKernel{"ColumnSum", "reduce_cuda.cu", "SumRowsKernel<"},
         TunedKernel{"CrossEntropy", "cross_entropy_cuda.cu", "Kernel"},
