@@ -196,11 +196,23 @@ void LaunchBackward(Context& context, const LayerNormBackwardArgs& args, int64_t
   }
 }
 
+// dgain and dbias from all chunks' sums; in one pass where they lie side by side, as in a model's gradients.
+void SumChunks(Context& context, const LayerNormBackwardArgs& args, const float* partial,
+               int64_t chunks) {
+  const int64_t width = args.x.dim(-1);
+  auto* dgain = args.dgain.data<float>();
+  auto* dbias = args.dbias.data<float>();
+  if (dbias == dgain + width) {
+    return SumPartialRows(context, partial, chunks, 2 * width, 2 * width, dgain, args.accumulate);
+  }
+  SumPartialRows(context, partial, chunks, 2 * width, width, dgain, args.accumulate);
+  SumPartialRows(context, partial + width, chunks, 2 * width, width, dbias, args.accumulate);
+}
+
 }  // namespace
 
 void LayerNormBackward(Context& context, const LayerNormBackwardArgs& args) {
   const int64_t rows = args.x.rows();
-  const int64_t width = args.x.dim(-1);
   if (rows == 0) {
     if (args.accumulate) return;
     FillBytes(context, args.dgain.raw(), 0, args.dgain.bytes());
@@ -208,16 +220,13 @@ void LayerNormBackward(Context& context, const LayerNormBackwardArgs& args) {
     return;
   }
   const int64_t chunks = ChunksOf(rows);
-  auto* partial = context.Cache<CudaScratch>().Take<float>(chunks * 2 * width);
+  auto* partial = context.Cache<CudaScratch>().Take<float>(chunks * 2 * args.x.dim(-1));
   DispatchFloat(args.dout.dtype(), [&]<typename T>(T) {
     DispatchFloat(args.dx_copy.dtype(), [&]<typename C>(C) {
       LaunchBackward(context, args, chunks, BackwardOperands<T, C>(args, partial));
     });
   });
-  SumPartialRows(context, partial, chunks, 2 * width, width, args.dgain.data<float>(),
-                 args.accumulate);
-  SumPartialRows(context, partial + width, chunks, 2 * width, width, args.dbias.data<float>(),
-                 args.accumulate);
+  SumChunks(context, args, partial, chunks);
 }
 
 }  // namespace entrain::cuda

@@ -145,6 +145,33 @@ TEST(LayerNormGpuTest, BackwardOfManyRows) {
   ExpectBackward({8200, 8, DType::kBf16, false});
 }
 
+TEST(LayerNormGpuTest, BackwardWithGradientsSideBySide) {
+  ENTRAIN_REQUIRE_GPU();
+  for (const bool accumulate : {false, true}) {
+    constexpr int64_t kRows = 21, kWidth = 132;
+    ForwardOperands forward(kRows, kWidth, DType::kF32);
+    for (Context* c : {&Cpu(), &Gpu()}) LayerNormForward(*c, forward.ArgsOn(*c));
+    GpuTwin dout = NormalTwin(DType::kF32, {kRows, kWidth}, 4);
+    GpuTwin dx = NaNTwin(DType::kF32, {kRows, kWidth});
+    GpuTwin sums = NormalTwin(DType::kF32, {2, kWidth}, 6);
+    ExpectTwins(
+        [&](Context& c) {
+          const TensorView both = On(c, sums);
+          LayerNormBackward(c, {.dout = On(c, dout),
+                                .x = On(c, forward.x),
+                                .gain = On(c, forward.gain),
+                                .mean = On(c, forward.mean),
+                                .rstd = On(c, forward.rstd),
+                                .dx = On(c, dx),
+                                .dgain = both.Rows(0, 1).Reshape({kWidth}),
+                                .dbias = both.Rows(1, 1).Reshape({kWidth}),
+                                .add_to_dx = false,
+                                .accumulate = accumulate});
+        },
+        {{dx, 1e-6}, {sums, 2e-6}});
+  }
+}
+
 TEST(LayerNormGpuTest, OfNoRows) {
   ENTRAIN_REQUIRE_GPU();
   const TensorView none(nullptr, DType::kF32, {0, 8});
