@@ -19,29 +19,80 @@ struct BackwardOperands {
 // What may be chosen by measurement.
 struct Tuning {
   static constexpr int kWarpgroups = 2;
-  static constexpr int kBlocks = 1;  // of a multiprocessor
-  static constexpr int kStages =
-      3;  // tiles in shared memory: of which sums, scores and copies are made
+  static constexpr int kBlocks = 1;     // of a multiprocessor
   static constexpr bool kStays = true;  // a block takes item after item, instead of one
 };
 
-// Sizes of both kernels, whose operands come in pairs: keys and values, queries and dO.
-template <typename Tuned>
-struct Layout {
-  static constexpr int kWarpgroups = Tuned::kWarpgroups;
-  static constexpr int kThreads = kWarpgroups * kWarpgroup;
-  static constexpr int kRows = kWarpgroups * kTileRows;  // of an item
-  static constexpr int kStages = Tuned::kStages;
-  // The rows of as many items may be on their way, or not yet read.
-  static constexpr int kItems = kStages - 1;
-  static constexpr int kItemElements = kRows * kHopperWidth;
-  static_assert(RowTerms::kPadding % kRows == 0);
+constexpr int kThreads = Tuning::kWarpgroups * kWarpgroup;
+constexpr int kRows = Tuning::kWarpgroups * kTileRows;  // of an item
+constexpr int kRowElements = kRows * kHopperWidth;
+static_assert(RowTerms::kPadding % kRows == 0);
+
+// Shared memory. Tiles and the rows of items come in pairs, queries and dO or keys and values; kTileFloats and kItemFloats go
+// with a tile and with an item.
+template <int kTileFloats, int kItemFloats>
+struct Memory {
+  static constexpr int kBytes =
+      kTileAlignment +
+      2 * (kStages * kTileElements + kItems * kRowElements) * static_cast<int>(sizeof(Bf16)) +
+      (kStages * kTileFloats + kItems * kItemFloats) * static_cast<int>(sizeof(float)) +
+      kStages * static_cast<int>(sizeof(Step));
+  static_assert(kTileFloats % 4 == 0 && kItemFloats % 4 == 0);
+
+  Bf16* tiles = reinterpret_cast<Bf16*>(AlignedShared());
+
+  __device__ __forceinline__ Bf16* Tile(int turn) const {
+    return tiles + turn % kStages * (2 * kTileElements);
+  }
+  __device__ __forceinline__ Bf16* Item(int round) const {
+    return tiles + kStages * 2 * kTileElements + round % kItems * (2 * kRowElements);
+  }
+  __device__ __forceinline__ float* TileTerms(int turn) const {
+    return reinterpret_cast<float*>(Item(0) + kItems * 2 * kRowElements) +
+           turn % kStages * kTileFloats;
+  }
+  __device__ __forceinline__ float* ItemTerms(int round) const {
+    return TileTerms(0) + kStages * kTileFloats + round % kItems * kItemFloats;
+  }
+  __device__ __forceinline__ Step& At(int turn) const {
+    return reinterpret_cast<Step*>(ItemTerms(0) + kItems * kItemFloats)[turn % kStages];
+  }
 };
 
-// Tiles of two tensors each in turn.
-template <int kElements>
-__device__ __forceinline__ Bf16* TilePair(Bf16* first, int turn) {
-  return first + turn * 2 * kElements;
+// Terms of a row and those after it. position: a multiple of RowTerms::kBlock.
+__device__ __forceinline__ float* TermsFrom(const RowTerms& rows, int pair, int position) {
+  return rows.values + (int64_t{pair} * rows.padded_length + position) * kRowTerms;
+}
+
+// Begins to copy tile number `turn` of the block's way, the first of an item with its rows. `copies`: of which kernel.
+template <typename Copies>
+__device__ __forceinline__ void BeginTurn(const Copies& copies, int turn, const Step& step) {
+  if (threadIdx.x == 0) copies.memory.At(turn) = step;
+  if (step.pair >= 0) {
+    if (Copies::Way::IsFirst(step)) copies.BeginItem(step);
+    copies.BeginTile(turn, step);
+  }
+  CommitCopies();
+}
+
+// The first two tiles of the way. They are there when it returns.
+template <typename Copies>
+__device__ __forceinline__ void BeginWay(const Copies& copies) {
+  const Step first = copies.way.First();
+  BeginTurn(copies, 0, first);
+  BeginTurn(copies, 1, copies.way.After(first));
+  WaitForCopies<0>();
+  PublishToProducts();
+  __syncthreads();
+}
+
+// Once in a turn, when nobody reads tile number turn − 1 any more: tile number turn + 2 is there for all, and one more begun.
+template <typename Copies>
+__device__ __forceinline__ void Proceed(const Copies& copies, int turn) {
+  WaitForCopies<0>();
+  PublishToProducts();
+  __syncthreads();
+  BeginTurn(copies, turn + kStages - 1, copies.way.After(copies.memory.At(turn + kStages - 2)));
 }
 
 // ---- dK and dV ----
@@ -51,31 +102,54 @@ __device__ __forceinline__ Bf16* TilePair(Bf16* first, int turn) {
 // shared memory for each row of scores is what the kernel has most to do beside its products.
 constexpr int kTileTerms = kSlope + 1;
 constexpr int kTileTermFloats = kTileTerms * kTileRows;
-constexpr int kFlatFloats = 12;  // four rows of three terms
+constexpr int kFlatFloats = 12;  // four rows of scale, factor and slope
 
-template <typename Tuned>
-struct KeyLayout : Layout<Tuned> {
-  using Base = Layout<Tuned>;
-  static constexpr int kSharedBytes =
-      kTileAlignment +
-      2 * (Base::kStages * kTileElements + Base::kItems * Base::kItemElements) *
-          static_cast<int>(sizeof(Bf16)) +
-      Base::kStages *
-          (kTileTermFloats * static_cast<int>(sizeof(float)) + static_cast<int>(sizeof(Step))) +
-      Base::kItems * kFlatFloats * static_cast<int>(sizeof(float));
+using KeyMemory = Memory<kTileTermFloats, kFlatFloats>;
 
-  Bf16* tiles;  // queries, dO
-  Bf16* items;  // keys, values
-  float* terms;
-  float* flat;
-  Step* steps;
+template <bool kFlat>
+struct KeyCopies {
+  using Way = attention::Way<true, kRows>;
 
-  __device__ __forceinline__ KeyLayout()
-      : tiles(reinterpret_cast<Bf16*>(AlignedShared())),
-        items(tiles + Base::kStages * 2 * kTileElements),
-        terms(reinterpret_cast<float*>(items + Base::kItems * 2 * Base::kItemElements)),
-        flat(terms + Base::kStages * kTileTermFloats),
-        steps(reinterpret_cast<Step*>(flat + Base::kItems * kFlatFloats)) {}
+  const BackwardOperands& operands;
+  const KeyMemory& memory;
+  Way way;
+  SwizzledCopier<kThreads> copier;
+
+  __device__ __forceinline__ void BeginItem(const Step& step) const {
+    const Shape& shape = operands.shape;
+    const auto stride = static_cast<int>(shape.qkv_stride());
+    const Bf16* keys =
+        operands.qkv + step.qkv_offset + shape.out_stride() + int64_t{step.own} * stride;
+    Bf16* own = memory.Item(step.round);
+    const int valid = shape.length - step.own;
+    copier.template Begin<kRows>(own, keys, stride, valid);
+    copier.template Begin<kRows>(own + kRowElements, keys + shape.out_stride(), stride, valid);
+    if (!kFlat || threadIdx.x >= kFlatFloats / 4) return;
+    static_assert(kScale == 0 && kFactor == 2 && kSlope == 4);
+    const int term = 2 * static_cast<int>(threadIdx.x);
+    CopyAsync16(memory.ItemTerms(step.round) + threadIdx.x * 4,
+                TermsFrom(operands.rows, step.pair, 0) + term * RowTerms::kBlock);
+  }
+
+  __device__ __forceinline__ void BeginTile(int turn, const Step& step) const {
+    const Shape& shape = operands.shape;
+    const auto stride = static_cast<int>(shape.qkv_stride());
+    const auto out_stride = static_cast<int>(shape.out_stride());
+    Bf16* tile = memory.Tile(turn);
+    const int valid = shape.length - step.other;
+    copier.template Begin<kTileRows>(
+        tile, operands.qkv + step.qkv_offset + int64_t{step.other} * stride, stride, valid);
+    copier.template Begin<kTileRows>(
+        tile + kTileElements, operands.dout + step.out_offset + int64_t{step.other} * out_stride,
+        out_stride, valid);
+    constexpr int kBlockChunks = kTileTerms * RowTerms::kBlock / 4;
+    static_assert(kTileTermFloats / 4 <= kThreads);
+    const int thread = static_cast<int>(threadIdx.x);
+    if (thread >= kTileTermFloats / 4) return;
+    const int skipped = thread / kBlockChunks * (kRowTerms - kTileTerms) * RowTerms::kBlock;
+    CopyAsync16(memory.TileTerms(turn) + thread * 4,
+                TermsFrom(operands.rows, step.pair, step.other) + thread * 4 + skipped);
+  }
 };
 
 // Scale, factor and slope of all rows of a pair but the first.
@@ -91,22 +165,6 @@ struct FlatTerms {
   }
 };
 
-__device__ __forceinline__ void BeginFlatCopy(float* flat, const float* rows) {
-  const int thread = static_cast<int>(threadIdx.x);
-  if (thread < 3) CopyAsync16(flat + thread * 4, rows + 2 * thread * RowTerms::kBlock);
-}
-static_assert(kScale == 0 && kFactor == 2 && kSlope == 4);
-
-template <int kThreads>
-__device__ __forceinline__ void BeginTermCopy(float* terms, const float* rows) {
-  constexpr int kBlockChunks = kTileTerms * RowTerms::kBlock / 4;
-  static_assert(kTileTermFloats / 4 <= kThreads);
-  const int thread = static_cast<int>(threadIdx.x);
-  if (thread >= kTileTermFloats / 4) return;
-  const int skipped = thread / kBlockChunks * (kRowTerms - kTileTerms) * RowTerms::kBlock;
-  CopyAsync16(terms + thread * 4, rows + thread * 4 + skipped);
-}
-
 // Probabilities and gradients of the transposed scores [64 keys][64 queries].
 template <bool kWithEntropy, bool kFlat>
 __device__ __forceinline__ void KeyGradients(Sums& scores, Sums& dprobs, const float* terms,
@@ -114,6 +172,8 @@ __device__ __forceinline__ void KeyGradients(Sums& scores, Sums& dprobs, const f
   terms += static_cast<int>(threadIdx.x) % 4 * 2;
 #pragma unroll
   for (int n = 0; n < kTileRows / 8; ++n) {
+    // Or else the compiler reads the terms of all n at once, and has no registers left for what outlives them.
+    if (n % 2 == 0) __syncwarp();
     const float* columns = terms + n / 4 * (kTileTerms * RowTerms::kBlock) + n % 4 * 8;
     auto two = [&](int term) {
       return *reinterpret_cast<const float2*>(columns + term * RowTerms::kBlock);
@@ -133,251 +193,182 @@ __device__ __forceinline__ void KeyGradients(Sums& scores, Sums& dprobs, const f
   }
 }
 
-template <typename Tuned, bool kWithEntropy, bool kFlat>
-__global__ void __launch_bounds__(Layout<Tuned>::kThreads, Tuned::kBlocks)
+template <bool kWithEntropy, bool kFlat>
+__global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
     WarpgroupKeyGradientKernel(BackwardOperands operands) {
-  using L = KeyLayout<Tuned>;
   if constexpr (!kWarpgroupProducts) {
     Trap();
     return;
   }
-  const Shape& shape = operands.shape;
-  const L memory;
-  const Way<true, L::kRows> way(operands.order, shape.length);
-  const SwizzledCopier<L::kThreads> copier;
-  const auto stride = static_cast<int>(shape.qkv_stride());
-  const auto out_stride = static_cast<int>(shape.out_stride());
-  auto begin_copy = [&](int turn, const Step& step) {
-    const int stage = turn % L::kStages;
-    if (threadIdx.x == 0) memory.steps[stage] = step;
-    if (step.pair >= 0) {
-      const Bf16* qkv = operands.qkv + shape.QueryOffset(step.pair);
-      const Bf16* dout = operands.dout + shape.OutOffset(step.pair);
-      const int item = step.round % L::kItems;
-      if (way.IsFirst(step)) {
-        Bf16* own = TilePair<L::kItemElements>(memory.items, item);
-        const Bf16* keys = qkv + out_stride + int64_t{step.own} * stride;
-        copier.template Begin<L::kRows>(own, keys, stride, shape.length - step.own);
-        copier.template Begin<L::kRows>(own + L::kItemElements, keys + out_stride, stride,
-                                        shape.length - step.own);
-        if (kFlat) BeginFlatCopy(memory.flat + item * kFlatFloats, operands.rows.Of(step.pair, 0));
-      }
-      Bf16* tile = TilePair<kTileElements>(memory.tiles, stage);
-      const int valid = shape.length - step.other;
-      copier.template Begin<kTileRows>(tile, qkv + int64_t{step.other} * stride, stride, valid);
-      copier.template Begin<kTileRows>(tile + kTileElements,
-                                       dout + int64_t{step.other} * out_stride, out_stride, valid);
-      BeginTermCopy<L::kThreads>(memory.terms + stage * kTileTermFloats,
-                                 operands.rows.Of(step.pair, step.other));
-    }
-    CommitCopies();
-  };
-  Step ahead = way.First();  // whose copies begin next
-  auto copy_ahead = [&](int turn) {
-    begin_copy(turn, ahead);
-    ahead = way.After(ahead);
-  };
-  for (int turn = 0; turn < L::kStages - 2; ++turn) copy_ahead(turn);
+  const KeyMemory memory;
+  const KeyCopies<kFlat> copies = {operands, memory, {operands.order, operands.shape}};
+  BeginWay(copies);
 
   const int warp_row = static_cast<int>(threadIdx.x) / kWarp * 16;  // the warp's first, in an item
   Fragments keys;
   Fragments values;
-  Fragments probs;      // of the step, when scores of the next are made
-  Fragments gradients;  // likewise
+  FlatTerms flat;
+  auto load_rows = [&](int round) {
+    const Bf16* own = memory.Item(round) + warp_row * kHopperWidth;
+    LoadRows(keys, own);
+    LoadRows(values, own + kRowElements);
+    if constexpr (kFlat) flat.Load(memory.ItemTerms(round));
+  };
   Sums scores;
   Sums dprobs;
+  auto begin_scores = [&](int turn) {
+    BeginTransposed(scores, keys, memory.Tile(turn));
+    BeginTransposed(dprobs, values, memory.Tile(turn) + kTileElements);
+    CommitProducts();
+  };
+  Fragments probs;  // of one tile, while scores of the next are made
+  Fragments gradients;
   Sums dkeys;
   Sums dvalues;
-  SetZero<kHopperWidth>(dkeys);
-  SetZero<kHopperWidth>(dvalues);
-  FlatTerms flat;
-  auto await_tile = [&](int turn) {
-    WaitForCopies<L::kStages - 3>();
-    PublishToProducts();
-    __syncthreads();  // the tile is there, and nobody reads the one before the last any more
-    copy_ahead(turn + L::kStages - 2);
-    return memory.steps[turn % L::kStages];
-  };
-  auto load_keys = [&](const Step& step) {
-    const int item = step.round % L::kItems;
-    const Bf16* own = TilePair<L::kItemElements>(memory.items, item) + warp_row * kHopperWidth;
-    LoadRows(keys, own);
-    LoadRows(values, own + L::kItemElements);
-    if constexpr (kFlat) flat.Load(memory.flat + item * kFlatFloats);
-  };
-  auto begin_scores = [&](int turn) {
-    const Bf16* tile = TilePair<kTileElements>(memory.tiles, turn % L::kStages);
-    BeginTransposed(scores, keys, tile);
-    BeginTransposed(dprobs, values, tile + kTileElements);
-    CommitProducts();
-  };
   auto begin_sums = [&](int turn) {
-    const Bf16* tile = TilePair<kTileElements>(memory.tiles, turn % L::kStages);
-    BeginSum(dvalues, probs, tile + kTileElements);
-    BeginSum(dkeys, gradients, tile);
+    BeginSum(dvalues, probs, memory.Tile(turn) + kTileElements);
+    BeginSum(dkeys, gradients, memory.Tile(turn));
     CommitProducts();
   };
-  auto make_gradients = [&](int turn, const Step& step) {
-    const int behind = step.other - step.own - warp_row;
+  auto make_gradients = [&](int turn, int own, int other) {
+    const int behind = other - own - warp_row;
     if (behind < 15) MaskScores<true>(scores, behind);
-    KeyGradients<kWithEntropy, kFlat>(scores, dprobs,
-                                      memory.terms + turn % L::kStages * kTileTermFloats, flat);
+    KeyGradients<kWithEntropy, kFlat>(scores, dprobs, memory.TileTerms(turn), flat);
     // Row 0 of a sequence, in its one column that is not masked.
-    if (kFlat && step.other == 0 && step.own == 0 && threadIdx.x == 0) dprobs[0][0][0] = 0.0F;
+    if (kFlat && other == 0 && threadIdx.x == 0) dprobs[0][0][0] = 0.0F;
   };
   auto store = [&](const Step& step) {
+    const Shape& shape = operands.shape;
     const int key = step.own + warp_row;
-    Bf16* to = operands.dqkv + shape.QueryOffset(step.pair) + out_stride + int64_t{key} * stride;
+    const int64_t stride = shape.qkv_stride();
+    Bf16* to = operands.dqkv + step.qkv_offset + shape.out_stride() + key * stride;
     StoreRows<kHopperWidth>(dkeys, to, stride, shape.length - key);
-    StoreRows<kHopperWidth>(dvalues, to + out_stride, stride, shape.length - key);
+    StoreRows<kHopperWidth>(dvalues, to + shape.out_stride(), stride, shape.length - key);
+  };
+  auto clear = [&] {
     SetZero<kHopperWidth>(dkeys);
     SetZero<kHopperWidth>(dvalues);
   };
 
-  Step step = await_tile(0);
-  load_keys(step);
+  clear();
+  load_rows(0);
   BeginProducts();
   begin_scores(0);
+  Proceed(copies, -1);
   WaitForProducts<0>(scores[0], dprobs[0]);
-  make_gradients(0, step);
-  Pack(probs, scores);
-  Pack(gradients, dprobs);
+  make_gradients(0, memory.At(0).own, memory.At(0).other);
   int turn = 0;
-  for (;;) {
-    const Step next = await_tile(turn + 1);
+  for (;; ++turn) {
+    Pack(probs, scores);
+    Pack(gradients, dprobs);
+    const Step& next = memory.At(turn + 1);
     if (next.pair < 0) break;
-    if (way.IsFirst(next)) load_keys(next);
+    const int own = next.own;
+    const int other = next.other;
+    const bool last = other == own;  // of the item
+    if (last) load_rows(next.round);
     BeginProducts();
     begin_scores(turn + 1);
     begin_sums(turn);
+    Proceed(copies, turn);
     WaitForProducts<1>(scores[0], dprobs[0]);
-    make_gradients(turn + 1, next);
+    make_gradients(turn + 1, own, other);
     WaitForProducts<0>(dkeys[0], dvalues[0]);
-    if (way.IsFirst(next)) store(step);
-    Pack(probs, scores);
-    Pack(gradients, dprobs);
-    step = next;
-    ++turn;
+    if (last) {
+      store(memory.At(turn));
+      clear();
+    }
   }
   BeginProducts();
   begin_sums(turn);
   WaitForProducts<0>(dkeys[0], dvalues[0]);
-  store(step);
+  store(memory.At(turn));
 }
 
 // ---- dQ and the temperature's moments ----
 
-template <typename Tuned>
-struct QueryLayout : Layout<Tuned> {
-  using Base = Layout<Tuned>;
-  static constexpr int kItemTermFloats = kRowTerms * Base::kRows;
-  static constexpr int kSharedBytes =
-      kTileAlignment +
-      2 * (Base::kStages * kTileElements + Base::kItems * Base::kItemElements) *
-          static_cast<int>(sizeof(Bf16)) +
-      Base::kItems * kItemTermFloats * static_cast<int>(sizeof(float)) +
-      Base::kStages * static_cast<int>(sizeof(Step));
+using QueryMemory = Memory<0, kRowTerms * kRows>;
 
-  Bf16* tiles;  // keys, values
-  Bf16* items;  // queries, dO
-  float* terms;
-  Step* steps;
+struct QueryCopies {
+  using Way = attention::Way<false, kRows>;
 
-  __device__ __forceinline__ QueryLayout()
-      : tiles(reinterpret_cast<Bf16*>(AlignedShared())),
-        items(tiles + Base::kStages * 2 * kTileElements),
-        terms(reinterpret_cast<float*>(items + Base::kItems * 2 * Base::kItemElements)),
-        steps(reinterpret_cast<Step*>(terms + Base::kItems * kItemTermFloats)) {}
+  const BackwardOperands& operands;
+  const QueryMemory& memory;
+  Way way;
+  SwizzledCopier<kThreads> copier;
+
+  __device__ __forceinline__ void BeginItem(const Step& step) const {
+    const Shape& shape = operands.shape;
+    const auto stride = static_cast<int>(shape.qkv_stride());
+    const auto out_stride = static_cast<int>(shape.out_stride());
+    Bf16* own = memory.Item(step.round);
+    const int valid = shape.length - step.own;
+    copier.template Begin<kRows>(own, operands.qkv + step.qkv_offset + int64_t{step.own} * stride,
+                                 stride, valid);
+    copier.template Begin<kRows>(own + kRowElements,
+                                 operands.dout + step.out_offset + int64_t{step.own} * out_stride,
+                                 out_stride, valid);
+    const float* from = TermsFrom(operands.rows, step.pair, step.own);
+    float* terms = memory.ItemTerms(step.round);
+    static_assert(kRowTerms * kRows / 4 % kThreads == 0);
+#pragma unroll
+    for (int begin = 0; begin < kRowTerms * kRows; begin += kThreads * 4) {
+      const int at = begin + static_cast<int>(threadIdx.x) * 4;
+      CopyAsync16(terms + at, from + at);
+    }
+  }
+
+  __device__ __forceinline__ void BeginTile(int turn, const Step& step) const {
+    const Shape& shape = operands.shape;
+    const auto stride = static_cast<int>(shape.qkv_stride());
+    const Bf16* keys =
+        operands.qkv + step.qkv_offset + shape.out_stride() + int64_t{step.other} * stride;
+    Bf16* tile = memory.Tile(turn);
+    const int valid = shape.length - step.other;
+    copier.template Begin<kTileRows>(tile, keys, stride, valid);
+    copier.template Begin<kTileRows>(tile + kTileElements, keys + shape.out_stride(), stride,
+                                     valid);
+  }
 };
 
-template <typename Tuned, bool kWithEntropy, bool kWithMoment>
-__global__ void __launch_bounds__(Layout<Tuned>::kThreads, Tuned::kBlocks)
+template <bool kWithEntropy, bool kWithMoment>
+__global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
     WarpgroupQueryGradientKernel(BackwardOperands operands) {
-  using L = QueryLayout<Tuned>;
   if constexpr (!kWarpgroupProducts) {
     Trap();
     return;
   }
-  const Shape& shape = operands.shape;
-  const L memory;
-  const Way<false, L::kRows> way(operands.order, shape.length);
-  const SwizzledCopier<L::kThreads> copier;
-  const auto stride = static_cast<int>(shape.qkv_stride());
-  const auto out_stride = static_cast<int>(shape.out_stride());
-  auto begin_copy = [&](int turn, const Step& step) {
-    const int stage = turn % L::kStages;
-    if (threadIdx.x == 0) memory.steps[stage] = step;
-    if (step.pair >= 0) {
-      const Bf16* qkv = operands.qkv + shape.QueryOffset(step.pair);
-      if (way.IsFirst(step)) {
-        const int item = step.round % L::kItems;
-        Bf16* own = TilePair<L::kItemElements>(memory.items, item);
-        const int valid = shape.length - step.own;
-        copier.template Begin<L::kRows>(own, qkv + int64_t{step.own} * stride, stride, valid);
-        copier.template Begin<L::kRows>(
-            own + L::kItemElements,
-            operands.dout + shape.OutOffset(step.pair) + int64_t{step.own} * out_stride, out_stride,
-            valid);
-        const float* rows = operands.rows.Of(step.pair, step.own);
-        float* terms = memory.terms + item * L::kItemTermFloats;
-        for (int at = static_cast<int>(threadIdx.x) * 4; at < L::kItemTermFloats;
-             at += L::kThreads * 4) {
-          CopyAsync16(terms + at, rows + at);
-        }
-      }
-      Bf16* tile = TilePair<kTileElements>(memory.tiles, stage);
-      const Bf16* keys = qkv + out_stride + int64_t{step.other} * stride;
-      const int valid = shape.length - step.other;
-      copier.template Begin<kTileRows>(tile, keys, stride, valid);
-      copier.template Begin<kTileRows>(tile + kTileElements, keys + out_stride, stride, valid);
-    }
-    CommitCopies();
-  };
-  Step ahead = way.First();  // whose copies begin next
-  auto copy_ahead = [&](int turn) {
-    begin_copy(turn, ahead);
-    ahead = way.After(ahead);
-  };
-  for (int turn = 0; turn < L::kStages - 2; ++turn) copy_ahead(turn);
+  const QueryMemory memory;
+  const QueryCopies copies = {operands, memory, {operands.order, operands.shape}};
+  BeginWay(copies);
 
   const int warp_row = static_cast<int>(threadIdx.x) / kWarp * 16;  // the warp's first, in an item
-  // Terms of the warp's rows among those of an item.
-  const int warp_terms =
-      warp_row / RowTerms::kBlock * (kRowTerms * RowTerms::kBlock) + warp_row % RowTerms::kBlock;
   Fragments queries;
   Fragments douts;
-  Fragments gradients;  // of the step, when scores of the next are made
+  LaneTerms<1> terms;
+  auto load_rows = [&](int round) {
+    const Bf16* own = memory.Item(round) + warp_row * kHopperWidth;
+    LoadRows(queries, own);
+    LoadRows(douts, own + kRowElements);
+    constexpr int kBlock = RowTerms::kBlock;
+    terms = LaneTerms<1>(memory.ItemTerms(round) + warp_row / kBlock * (kRowTerms * kBlock) +
+                         warp_row % kBlock);
+  };
   Sums scores;
   Sums dprobs;
-  Sums dqueries;
-  SetZero<kHopperWidth>(dqueries);
-  LaneTerms<1> terms;
-  auto await_tile = [&](int turn) {
-    WaitForCopies<L::kStages - 3>();
-    PublishToProducts();
-    __syncthreads();  // the tile is there, and nobody reads the one before the last any more
-    copy_ahead(turn + L::kStages - 2);
-    return memory.steps[turn % L::kStages];
-  };
-  auto load_queries = [&](const Step& step) {
-    const int item = step.round % L::kItems;
-    const Bf16* own = TilePair<L::kItemElements>(memory.items, item) + warp_row * kHopperWidth;
-    LoadRows(queries, own);
-    LoadRows(douts, own + L::kItemElements);
-    terms = LaneTerms<1>(memory.terms + item * L::kItemTermFloats + warp_terms);
-  };
   auto begin_scores = [&](int turn) {
-    const Bf16* tile = TilePair<kTileElements>(memory.tiles, turn % L::kStages);
-    BeginTransposed(scores, queries, tile);
-    BeginTransposed(dprobs, douts, tile + kTileElements);
+    BeginTransposed(scores, queries, memory.Tile(turn));
+    BeginTransposed(dprobs, douts, memory.Tile(turn) + kTileElements);
     CommitProducts();
   };
+  Fragments gradients;  // of one tile, while scores of the next are made
+  Sums dqueries;
   auto begin_sums = [&](int turn) {
-    BeginSum(dqueries, gradients, TilePair<kTileElements>(memory.tiles, turn % L::kStages));
+    BeginSum(dqueries, gradients, memory.Tile(turn));
     CommitProducts();
   };
-  auto make_gradients = [&](const Step& step) {
-    const int before = step.own + warp_row - step.other;
+  auto make_gradients = [&](int own, int other) {
+    const int before = own + warp_row - other;
     if (before < kTileRows - 1) MaskScores<false>(scores, before);
     Gradients<kWithEntropy, kWithMoment, 1>(scores, dprobs, terms);
   };
@@ -388,68 +379,70 @@ __global__ void __launch_bounds__(Layout<Tuned>::kThreads, Tuned::kBlocks)
   };
   auto store = [&](const Step& step) {
     const int query = step.own + warp_row;
-    StoreRows<kHopperWidth>(dqueries,
-                            operands.dqkv + shape.QueryOffset(step.pair) + int64_t{query} * stride,
-                            stride, shape.length - query);
-    SetZero<kHopperWidth>(dqueries);
+    const int64_t stride = operands.shape.qkv_stride();
+    StoreRows<kHopperWidth>(dqueries, operands.dqkv + step.qkv_offset + query * stride, stride,
+                            operands.shape.length - query);
   };
 
-  Step step = await_tile(0);
-  load_queries(step);
+  SetZero<kHopperWidth>(dqueries);
+  load_rows(0);
   BeginProducts();
   begin_scores(0);
+  Proceed(copies, -1);
   WaitForProducts<0>(scores[0], dprobs[0]);
-  make_gradients(step);
-  Pack(gradients, dprobs);
+  make_gradients(memory.At(0).own, memory.At(0).other);
   int turn = 0;
-  for (;;) {
-    const Step next = await_tile(turn + 1);
+  for (;; ++turn) {
+    Pack(gradients, dprobs);
+    const Step& next = memory.At(turn + 1);
     if (next.pair < 0) break;
-    if (way.IsFirst(next)) {
-      store_moments(step);
-      load_queries(next);
+    const int own = next.own;
+    const int other = next.other;
+    const bool last = other == 0;  // of the item
+    if (last) {
+      store_moments(memory.At(turn));
+      load_rows(next.round);
     }
     BeginProducts();
     begin_scores(turn + 1);
     begin_sums(turn);
+    Proceed(copies, turn);
     WaitForProducts<1>(scores[0], dprobs[0]);
-    make_gradients(next);
+    make_gradients(own, other);
     WaitForProducts<0>(dqueries[0]);
-    if (way.IsFirst(next)) store(step);
-    Pack(gradients, dprobs);
-    step = next;
-    ++turn;
+    if (last) {
+      store(memory.At(turn));
+      SetZero<kHopperWidth>(dqueries);
+    }
   }
-  store_moments(step);
+  store_moments(memory.At(turn));
   BeginProducts();
   begin_sums(turn);
   WaitForProducts<0>(dqueries[0]);
-  store(step);
+  store(memory.At(turn));
 }
 
 // ---- launches ----
 
-template <typename L>
-void LaunchItems(Context& context, void (*kernel)(BackwardOperands), BackwardOperands operands) {
-  operands.order = TileOrder(operands.shape, L::kRows);
+void LaunchItems(Context& context, void (*kernel)(BackwardOperands), int shared_bytes,
+                 const BackwardOperands& operands) {
   const auto resident = static_cast<unsigned>(context.cuda().multiprocessors * Tuning::kBlocks);
-  const unsigned blocks =
-      Tuning::kStays ? std::min(operands.order.blocks(), resident) : operands.order.blocks();
-  AllowSharedBytes(kernel, L::kSharedBytes);
-  Launch(kernel, blocks, L::kThreads, L::kSharedBytes, context.cuda().stream, operands);
+  const unsigned items = operands.order.blocks();
+  AllowSharedBytes(kernel, static_cast<size_t>(shared_bytes));
+  Launch(kernel, Tuning::kStays ? std::min(items, resident) : items, kThreads,
+         static_cast<size_t>(shared_bytes), context.cuda().stream, operands);
 }
 
 template <bool kWithEntropy>
 void LaunchGradients(Context& context, const BackwardOperands& operands, bool flat, bool moment) {
-  LaunchItems<KeyLayout<Tuning>>(context,
-                                 flat ? WarpgroupKeyGradientKernel<Tuning, kWithEntropy, true>
-                                      : WarpgroupKeyGradientKernel<Tuning, kWithEntropy, false>,
-                                 operands);
-  LaunchItems<QueryLayout<Tuning>>(context,
-                                   moment
-                                       ? WarpgroupQueryGradientKernel<Tuning, kWithEntropy, true>
-                                       : WarpgroupQueryGradientKernel<Tuning, kWithEntropy, false>,
-                                   operands);
+  LaunchItems(context,
+              flat ? WarpgroupKeyGradientKernel<kWithEntropy, true>
+                   : WarpgroupKeyGradientKernel<kWithEntropy, false>,
+              KeyMemory::kBytes, operands);
+  LaunchItems(context,
+              moment ? WarpgroupQueryGradientKernel<kWithEntropy, true>
+                     : WarpgroupQueryGradientKernel<kWithEntropy, false>,
+              QueryMemory::kBytes, operands);
 }
 
 }  // namespace
@@ -457,7 +450,7 @@ void LaunchGradients(Context& context, const BackwardOperands& operands, bool fl
 void WarpgroupBackward(Context& context, const AttentionBackwardArgs& args, const RowTerms& rows) {
   const Shape shape(args.qkv);
   const BackwardOperands operands = {.shape = shape,
-                                     .order = TileOrder(shape, 1),
+                                     .order = TileOrder(shape, kRows),
                                      .rows = rows,
                                      .qkv = args.qkv.data<Bf16>(),
                                      .dout = args.dout.data<Bf16>(),

@@ -108,33 +108,37 @@ class SwizzledCopier {
 
 // ---- a block's way through its work ----
 
+// Tiles in shared memory: sums are made of one, scores of the next, the one after is there and another on its way. So one
+// barrier a tile is enough, which comes when products have just been begun.
+inline constexpr int kStages = 4;
+inline constexpr int kItems = 2;  // whose rows may be in shared memory
+
 // A tile that the block goes over, for the rows that it owns.
 struct alignas(16) Step {
-  int round;  // number of the item among the block's
-  int pair;   // or −1 after the last item
-  int own;    // the first of the item's rows
-  int other;  // the first of the tile's rows
+  int round;           // number of the item among the block's
+  int pair;            // or −1 after the last item
+  int own;             // the first of the item's rows
+  int other;           // the first of the tile's rows
+  int64_t qkv_offset;  // of the pair's q
+  int64_t out_offset;
 };
 
 // Items of kRows keys, each over the queries that see one of them, or of kRows queries, each over the keys that they see.
 template <bool kOwnKeys, int kRows>
 class Way {
  public:
-  __device__ __forceinline__ Way(const TileOrder& order, int length)
-      : order_(order), length_(length) {}
+  __device__ __forceinline__ Way(const TileOrder& order, const Shape& shape)
+      : order_(order), shape_(shape) {}
 
   __device__ __forceinline__ Step First() const { return FirstOf(0); }
   __device__ __forceinline__ Step After(Step step) const {
     if (step.pair < 0) return step;
-    if (IsLast(step)) return FirstOf(step.round + 1);
     step.other += kTileRows;
-    return step;
+    if (step.other < (kOwnKeys ? shape_.length : min(step.own + kRows, shape_.length))) return step;
+    return FirstOf(step.round + 1);
   }
-  __device__ __forceinline__ bool IsFirst(const Step& step) const {
+  __device__ __forceinline__ static bool IsFirst(const Step& step) {
     return step.other == (kOwnKeys ? step.own : 0);
-  }
-  __device__ __forceinline__ bool IsLast(const Step& step) const {
-    return step.other + kTileRows >= (kOwnKeys ? length_ : min(step.own + kRows, length_));
   }
 
  private:
@@ -142,17 +146,19 @@ class Way {
   __device__ __forceinline__ Step FirstOf(int round) const {
     const unsigned place = round % 2 == 0 ? blockIdx.x : gridDim.x - 1 - blockIdx.x;
     const unsigned item = static_cast<unsigned>(round) * gridDim.x + place;
-    if (item >= order_.blocks()) return {round, -1, 0, 0};
-    Step step = {.round = round};
+    Step step = {.round = round, .pair = -1};
+    if (item >= order_.blocks()) return step;
     int rank;
     order_.Find(item, rank, step.pair);
     step.own = (kOwnKeys ? rank : order_.tiles - 1 - rank) * kRows;
     step.other = kOwnKeys ? step.own : 0;
+    step.qkv_offset = shape_.QueryOffset(step.pair);
+    step.out_offset = shape_.OutOffset(step.pair);
     return step;
   }
 
   const TileOrder& order_;
-  int length_;
+  const Shape& shape_;
 };
 
 }  // namespace entrain::cuda::attention
