@@ -28,6 +28,12 @@ constexpr int kRows = Tuning::kWarpgroups * kTileRows;  // of an item
 constexpr int kRowElements = kRows * kHopperWidth;
 static_assert(RowTerms::kPadding % kRows == 0);
 
+// Where number `turn` lies in memory for kSlots.
+template <int kSlots>
+__device__ __forceinline__ int Slot(int turn) {
+  return static_cast<int>(static_cast<unsigned>(turn) % kSlots);
+}
+
 // Shared memory. Tiles and the rows of items come in pairs, queries and dO or keys and values; kTileFloats and kItemFloats go
 // with a tile and with an item.
 template <int kTileFloats, int kItemFloats>
@@ -42,20 +48,20 @@ struct Memory {
   Bf16* tiles = reinterpret_cast<Bf16*>(AlignedShared());
 
   __device__ __forceinline__ Bf16* Tile(int turn) const {
-    return tiles + turn % kStages * (2 * kTileElements);
+    return tiles + Slot<kStages>(turn) * (2 * kTileElements);
   }
   __device__ __forceinline__ Bf16* Item(int round) const {
-    return tiles + kStages * 2 * kTileElements + round % kItems * (2 * kRowElements);
+    return tiles + kStages * 2 * kTileElements + Slot<kItems>(round) * (2 * kRowElements);
   }
   __device__ __forceinline__ float* TileTerms(int turn) const {
     return reinterpret_cast<float*>(Item(0) + kItems * 2 * kRowElements) +
-           turn % kStages * kTileFloats;
+           Slot<kStages>(turn) * kTileFloats;
   }
   __device__ __forceinline__ float* ItemTerms(int round) const {
-    return TileTerms(0) + kStages * kTileFloats + round % kItems * kItemFloats;
+    return TileTerms(0) + kStages * kTileFloats + Slot<kItems>(round) * kItemFloats;
   }
   __device__ __forceinline__ Step& At(int turn) const {
-    return reinterpret_cast<Step*>(ItemTerms(0) + kItems * kItemFloats)[turn % kStages];
+    return reinterpret_cast<Step*>(ItemTerms(0) + kItems * kItemFloats)[Slot<kStages>(turn)];
   }
 };
 
@@ -258,26 +264,26 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
   WaitForProducts<0>(scores[0], dprobs[0]);
   make_gradients(0, memory.At(0).own, memory.At(0).other);
   int turn = 0;
-  for (;; ++turn) {
+  bool ended = false;  // whether sums under way are the item's last
+  for (Step next = memory.At(1);;) {
+    WaitForProducts<0>(dkeys[0], dvalues[0]);
+    if (ended) {
+      store(memory.At(turn - 1));
+      clear();
+    }
     Pack(probs, scores);
     Pack(gradients, dprobs);
-    const Step& next = memory.At(turn + 1);
     if (next.pair < 0) break;
-    const int own = next.own;
-    const int other = next.other;
-    const bool last = other == own;  // of the item
-    if (last) load_rows(next.round);
+    ended = KeyCopies<kFlat>::Way::IsFirst(next);
+    if (ended) load_rows(next.round);
     BeginProducts();
     begin_scores(turn + 1);
     begin_sums(turn);
     Proceed(copies, turn);
     WaitForProducts<1>(scores[0], dprobs[0]);
-    make_gradients(turn + 1, own, other);
-    WaitForProducts<0>(dkeys[0], dvalues[0]);
-    if (last) {
-      store(memory.At(turn));
-      clear();
-    }
+    make_gradients(turn + 1, next.own, next.other);
+    next = memory.At(turn + 2);
+    turn = Uniform(turn + 1);
   }
   BeginProducts();
   begin_sums(turn);
@@ -392,14 +398,17 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
   WaitForProducts<0>(scores[0], dprobs[0]);
   make_gradients(memory.At(0).own, memory.At(0).other);
   int turn = 0;
-  for (;; ++turn) {
+  bool ended = false;  // whether sums under way are the item's last
+  for (Step next = memory.At(1);;) {
+    WaitForProducts<0>(dqueries[0]);
+    if (ended) {
+      store(memory.At(turn - 1));
+      SetZero<kHopperWidth>(dqueries);
+    }
     Pack(gradients, dprobs);
-    const Step& next = memory.At(turn + 1);
     if (next.pair < 0) break;
-    const int own = next.own;
-    const int other = next.other;
-    const bool last = other == 0;  // of the item
-    if (last) {
+    ended = QueryCopies::Way::IsFirst(next);
+    if (ended) {
       store_moments(memory.At(turn));
       load_rows(next.round);
     }
@@ -408,12 +417,9 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
     begin_sums(turn);
     Proceed(copies, turn);
     WaitForProducts<1>(scores[0], dprobs[0]);
-    make_gradients(own, other);
-    WaitForProducts<0>(dqueries[0]);
-    if (last) {
-      store(memory.At(turn));
-      SetZero<kHopperWidth>(dqueries);
-    }
+    make_gradients(next.own, next.other);
+    next = memory.At(turn + 2);
+    turn = Uniform(turn + 1);
   }
   store_moments(memory.At(turn));
   BeginProducts();

@@ -23,6 +23,9 @@ inline constexpr int kTileAlignment = 1024;  // bytes: eight rows, in which the 
 using Fragments = uint32_t[kHopperWidth / 16][4];  // 64 × 64 of a warpgroup, as a left operand
 using Sums = float[1][kHopperWidth / 8][4];        // 64 × 64 of a warpgroup
 
+// The same in all lanes, which the compiler then knows, and may keep in a register of the warp's.
+__device__ __forceinline__ int Uniform(int value) { return ShuffleFrom(value, 0); }
+
 // ---- tiles ----
 //
 // Chunk c (16 bytes) of row r lies at place c ^ (r % 8) of the row: so the eight rows that a warp or a product reads at a time
