@@ -46,7 +46,11 @@ void AttentionForward(Context& context, const AttentionForwardArgs& args) {
   if (attention::FitsShortForward(context.cuda(), args)) {
     attention::ShortForward(context, args);
   } else if (attention::FitsTensorCores(shape.width, {args.qkv, args.out})) {
-    attention::TensorForward(context, args);
+    if (attention::FitsWarpgroups(context.cuda(), shape)) {
+      attention::WarpgroupForward(context, args);
+    } else {
+      attention::TensorForward(context, args);
+    }
   } else {
     attention::PlainForward(context, args);
   }

@@ -159,6 +159,7 @@ void TensorForward(Context& context, const AttentionForwardArgs& args);
 void TensorBackward(Context& context, const AttentionBackwardArgs& args, const RowTerms& rows);
 // Hopper's tensor cores, for sequences beyond the short ones, where FitsTensorCores holds.
 bool FitsWarpgroups(const CudaDevice& device, const Shape& shape);
+void WarpgroupForward(Context& context, const AttentionForwardArgs& args);
 void WarpgroupBackward(Context& context, const AttentionBackwardArgs& args, const RowTerms& rows);
 // Short sequences, in one kernel each. The device's shared memory says how short.
 bool FitsShortForward(const CudaDevice& device, const AttentionForwardArgs& args);

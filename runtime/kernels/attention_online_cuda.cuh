@@ -105,12 +105,12 @@ __device__ __forceinline__ float SumOfFour(float value) {
   return value + ShuffleXor(value, 2);
 }
 
-// Sums become those of whole rows, out is divided by them, and lse and entropy are written: by lane l % 4 of the four that
-// share rows, row number l % 4 of theirs.
-template <int kWidth, int kRowTiles>
-__device__ __forceinline__ void FinishRows(const ForwardOperands& operands, int pair, int query,
-                                           OnlineRows<kRowTiles>& rows,
-                                           float (&out)[kRowTiles][kWidth / 8][4]) {
+// Sums become those of whole rows, and lse and entropy are written: by lane l % 4 of the four that share rows, row number
+// l % 4 of theirs. inverse: what out is multiplied by.
+template <int kRowTiles>
+__device__ __forceinline__ void FinishSums(const ForwardOperands& operands, int pair, int query,
+                                           const OnlineRows<kRowTiles>& rows,
+                                           float (&inverse)[kRowTiles][2]) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   float sum = 1.0F;
   float weighted = 0.0F;
@@ -122,12 +122,7 @@ __device__ __forceinline__ void FinishRows(const ForwardOperands& operands, int 
     for (int half = 0; half < 2; ++half) {
       const float row_sum = SumOfFour(rows.sum[m][half]);
       const float row_weighted = SumOfFour(rows.weighted[m][half]);
-      const float inverse = 1.0F / row_sum;
-#pragma unroll
-      for (int n = 0; n < kWidth / 8; ++n) {
-        out[m][n][2 * half] *= inverse;
-        out[m][n][2 * half + 1] *= inverse;
-      }
+      inverse[m][half] = 1.0F / row_sum;
       if (lane % 4 == 2 * m + half) {
         sum = row_sum;
         weighted = row_weighted;
@@ -147,6 +142,30 @@ __device__ __forceinline__ void FinishRows(const ForwardOperands& operands, int 
   }
   operands.entropy[at] =
       static_cast<float>(kLn2 * (log2_sum + static_cast<double>(weighted) / sum));
+}
+
+// The warp's rows of out, each multiplied by its factor.
+template <int kRowTiles, int kColumnTiles>
+__device__ __forceinline__ void ScaleRows(float (&out)[kRowTiles][kColumnTiles][4],
+                                          const float (&factors)[kRowTiles][2]) {
+#pragma unroll
+  for (int m = 0; m < kRowTiles; ++m) {
+#pragma unroll
+    for (int n = 0; n < kColumnTiles; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) out[m][n][i] *= factors[m][i / 2];
+    }
+  }
+}
+
+// FinishSums, and out is divided by them.
+template <int kWidth, int kRowTiles>
+__device__ __forceinline__ void FinishRows(const ForwardOperands& operands, int pair, int query,
+                                           const OnlineRows<kRowTiles>& rows,
+                                           float (&out)[kRowTiles][kWidth / 8][4]) {
+  float inverse[kRowTiles][2];
+  FinishSums(operands, pair, query, rows, inverse);
+  ScaleRows(out, inverse);
 }
 
 }  // namespace entrain::cuda::attention

@@ -20,85 +20,17 @@ struct BackwardOperands {
 struct Tuning {
   static constexpr int kWarpgroups = 2;
   static constexpr int kBlocks = 1;     // of a multiprocessor
-  static constexpr bool kStays = true;  // a block takes item after item, instead of one
+  static constexpr bool kStays = true;  // a block takes item after item, instead of one each
 };
 
-constexpr int kThreads = Tuning::kWarpgroups * kWarpgroup;
 constexpr int kRows = Tuning::kWarpgroups * kTileRows;  // of an item
+constexpr int kThreads = Tuning::kWarpgroups * kWarpgroup;
 constexpr int kRowElements = kRows * kHopperWidth;
 static_assert(RowTerms::kPadding % kRows == 0);
-
-// Where number `turn` lies in memory for kSlots.
-template <int kSlots>
-__device__ __forceinline__ int Slot(int turn) {
-  return static_cast<int>(static_cast<unsigned>(turn) % kSlots);
-}
-
-// Shared memory. Tiles and the rows of items come in pairs, queries and dO or keys and values; kTileFloats and kItemFloats go
-// with a tile and with an item.
-template <int kTileFloats, int kItemFloats>
-struct Memory {
-  static constexpr int kBytes =
-      kTileAlignment +
-      2 * (kStages * kTileElements + kItems * kRowElements) * static_cast<int>(sizeof(Bf16)) +
-      (kStages * kTileFloats + kItems * kItemFloats) * static_cast<int>(sizeof(float)) +
-      kStages * static_cast<int>(sizeof(Step));
-  static_assert(kTileFloats % 4 == 0 && kItemFloats % 4 == 0);
-
-  Bf16* tiles = reinterpret_cast<Bf16*>(AlignedShared());
-
-  __device__ __forceinline__ Bf16* Tile(int turn) const {
-    return tiles + Slot<kStages>(turn) * (2 * kTileElements);
-  }
-  __device__ __forceinline__ Bf16* Item(int round) const {
-    return tiles + kStages * 2 * kTileElements + Slot<kItems>(round) * (2 * kRowElements);
-  }
-  __device__ __forceinline__ float* TileTerms(int turn) const {
-    return reinterpret_cast<float*>(Item(0) + kItems * 2 * kRowElements) +
-           Slot<kStages>(turn) * kTileFloats;
-  }
-  __device__ __forceinline__ float* ItemTerms(int round) const {
-    return TileTerms(0) + kStages * kTileFloats + Slot<kItems>(round) * kItemFloats;
-  }
-  __device__ __forceinline__ Step& At(int turn) const {
-    return reinterpret_cast<Step*>(ItemTerms(0) + kItems * kItemFloats)[Slot<kStages>(turn)];
-  }
-};
 
 // Terms of a row and those after it. position: a multiple of RowTerms::kBlock.
 __device__ __forceinline__ float* TermsFrom(const RowTerms& rows, int pair, int position) {
   return rows.values + (int64_t{pair} * rows.padded_length + position) * kRowTerms;
-}
-
-// Begins to copy tile number `turn` of the block's way, the first of an item with its rows. `copies`: of which kernel.
-template <typename Copies>
-__device__ __forceinline__ void BeginTurn(const Copies& copies, int turn, const Step& step) {
-  if (threadIdx.x == 0) copies.memory.At(turn) = step;
-  if (step.pair >= 0) {
-    if (Copies::Way::IsFirst(step)) copies.BeginItem(step);
-    copies.BeginTile(turn, step);
-  }
-  CommitCopies();
-}
-
-// The first two tiles of the way. They are there when it returns.
-template <typename Copies>
-__device__ __forceinline__ void BeginWay(const Copies& copies) {
-  const Step first = copies.way.First();
-  BeginTurn(copies, 0, first);
-  BeginTurn(copies, 1, copies.way.After(first));
-  WaitForCopies<0>();
-  PublishToProducts();
-  __syncthreads();
-}
-
-// Once in a turn, when nobody reads tile number turn − 1 any more: tile number turn + 2 is there for all, and one more begun.
-template <typename Copies>
-__device__ __forceinline__ void Proceed(const Copies& copies, int turn) {
-  WaitForCopies<0>();
-  PublishToProducts();
-  __syncthreads();
-  BeginTurn(copies, turn + kStages - 1, copies.way.After(copies.memory.At(turn + kStages - 2)));
 }
 
 // ---- dK and dV ----
@@ -110,7 +42,7 @@ constexpr int kTileTerms = kSlope + 1;
 constexpr int kTileTermFloats = kTileTerms * kTileRows;
 constexpr int kFlatFloats = 12;  // four rows of scale, factor and slope
 
-using KeyMemory = Memory<kTileTermFloats, kFlatFloats>;
+using KeyMemory = Memory<2 * kRows, kTileTermFloats, kFlatFloats>;
 
 template <bool kFlat>
 struct KeyCopies {
@@ -293,7 +225,7 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
 
 // ---- dQ and the temperature's moments ----
 
-using QueryMemory = Memory<0, kRowTerms * kRows>;
+using QueryMemory = Memory<2 * kRows, 0, kRowTerms * kRows>;
 
 struct QueryCopies {
   using Way = attention::Way<false, kRows>;
@@ -430,25 +362,16 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
 
 // ---- launches ----
 
-void LaunchItems(Context& context, void (*kernel)(BackwardOperands), int shared_bytes,
-                 const BackwardOperands& operands) {
-  const auto resident = static_cast<unsigned>(context.cuda().multiprocessors * Tuning::kBlocks);
-  const unsigned items = operands.order.blocks();
-  AllowSharedBytes(kernel, static_cast<size_t>(shared_bytes));
-  Launch(kernel, Tuning::kStays ? std::min(items, resident) : items, kThreads,
-         static_cast<size_t>(shared_bytes), context.cuda().stream, operands);
-}
-
 template <bool kWithEntropy>
 void LaunchGradients(Context& context, const BackwardOperands& operands, bool flat, bool moment) {
-  LaunchItems(context,
-              flat ? WarpgroupKeyGradientKernel<kWithEntropy, true>
-                   : WarpgroupKeyGradientKernel<kWithEntropy, false>,
-              KeyMemory::kBytes, operands);
-  LaunchItems(context,
-              moment ? WarpgroupQueryGradientKernel<kWithEntropy, true>
-                     : WarpgroupQueryGradientKernel<kWithEntropy, false>,
-              QueryMemory::kBytes, operands);
+  LaunchItems<Tuning>(context,
+                      flat ? WarpgroupKeyGradientKernel<kWithEntropy, true>
+                           : WarpgroupKeyGradientKernel<kWithEntropy, false>,
+                      KeyMemory::kBytes, operands.order, operands);
+  LaunchItems<Tuning>(context,
+                      moment ? WarpgroupQueryGradientKernel<kWithEntropy, true>
+                             : WarpgroupQueryGradientKernel<kWithEntropy, false>,
+                      QueryMemory::kBytes, operands.order, operands);
 }
 
 }  // namespace

@@ -164,6 +164,88 @@ class Way {
   const Shape& shape_;
 };
 
+// Where number `turn` lies in memory for kSlots.
+template <int kSlots>
+__device__ __forceinline__ int Slot(int turn) {
+  return static_cast<int>(static_cast<unsigned>(turn) % kSlots);
+}
+
+// Shared memory: tiles in pairs (queries and dO, or keys and values), an item's rows (kItemRows, of one tensor or two), and
+// floats that go with a tile and with an item.
+template <int kItemRows, int kTileFloats, int kItemFloats>
+struct Memory {
+  static constexpr int kItemElements = kItemRows * kHopperWidth;
+  static constexpr int kBytes =
+      kTileAlignment +
+      (kStages * 2 * kTileElements + kItems * kItemElements) * static_cast<int>(sizeof(Bf16)) +
+      (kStages * kTileFloats + kItems * kItemFloats) * static_cast<int>(sizeof(float)) +
+      kStages * static_cast<int>(sizeof(Step));
+  static_assert(kTileFloats % 4 == 0 && kItemFloats % 4 == 0);
+
+  Bf16* tiles = reinterpret_cast<Bf16*>(AlignedShared());
+
+  __device__ __forceinline__ Bf16* Tile(int turn) const {
+    return tiles + Slot<kStages>(turn) * (2 * kTileElements);
+  }
+  __device__ __forceinline__ Bf16* Item(int round) const {
+    return tiles + kStages * 2 * kTileElements + Slot<kItems>(round) * kItemElements;
+  }
+  __device__ __forceinline__ float* TileTerms(int turn) const {
+    return reinterpret_cast<float*>(Item(0) + kItems * kItemElements) +
+           Slot<kStages>(turn) * kTileFloats;
+  }
+  __device__ __forceinline__ float* ItemTerms(int round) const {
+    return TileTerms(0) + kStages * kTileFloats + Slot<kItems>(round) * kItemFloats;
+  }
+  __device__ __forceinline__ Step& At(int turn) const {
+    return reinterpret_cast<Step*>(ItemTerms(0) + kItems * kItemFloats)[Slot<kStages>(turn)];
+  }
+};
+
+// Begins to copy tile number `turn` of the block's way, the first of an item with its rows. `copies`: of which kernel.
+template <typename Copies>
+__device__ __forceinline__ void BeginTurn(const Copies& copies, int turn, const Step& step) {
+  if (threadIdx.x == 0) copies.memory.At(turn) = step;
+  if (step.pair >= 0) {
+    if (Copies::Way::IsFirst(step)) copies.BeginItem(step);
+    copies.BeginTile(turn, step);
+  }
+  CommitCopies();
+}
+
+// The first two tiles of the way. They are there when it returns.
+template <typename Copies>
+__device__ __forceinline__ void BeginWay(const Copies& copies) {
+  const Step first = copies.way.First();
+  BeginTurn(copies, 0, first);
+  BeginTurn(copies, 1, copies.way.After(first));
+  WaitForCopies<0>();
+  PublishToProducts();
+  __syncthreads();
+}
+
+// Once in a turn, when nobody reads tile number turn − 1 any more: tile number turn + 2 is there for all, and one more begun.
+template <typename Copies>
+__device__ __forceinline__ void Proceed(const Copies& copies, int turn) {
+  WaitForCopies<0>();
+  PublishToProducts();
+  __syncthreads();
+  BeginTurn(copies, turn + kStages - 1, copies.way.After(copies.memory.At(turn + kStages - 2)));
+}
+
+// ---- launches ----
+
+// Tuned: kBlocks of a multiprocessor, and whether one of them kStays there and takes item after item.
+template <typename Tuned, typename... Parameters, typename... Arguments>
+void LaunchItems(Context& context, void (*kernel)(Parameters...), int shared_bytes,
+                 const TileOrder& order, const Arguments&... arguments) {
+  const auto resident = static_cast<unsigned>(context.cuda().multiprocessors * Tuned::kBlocks);
+  const unsigned blocks = Tuned::kStays ? std::min(order.blocks(), resident) : order.blocks();
+  AllowSharedBytes(kernel, static_cast<size_t>(shared_bytes));
+  Launch(kernel, blocks, Tuned::kWarpgroups * kWarpgroup, static_cast<size_t>(shared_bytes),
+         context.cuda().stream, arguments...);
+}
+
 }  // namespace entrain::cuda::attention
 
 #endif  // ENTRAIN_RUNTIME_KERNELS_ATTENTION_WARPGROUP_CUDA_CUH_

@@ -1,0 +1,178 @@
+// Attention's forward on Hopper's tensor cores: a block owns queries. While scores of a tile become powers, the product of the
+// tile before with its values is under way.
+#include "runtime/kernels/attention_online_cuda.cuh"
+#include "runtime/kernels/attention_warpgroup_cuda.cuh"
+
+namespace entrain::cuda::attention {
+namespace {
+
+// What may be chosen by measurement.
+struct Tuning {
+  static constexpr int kWarpgroups = 2;
+  static constexpr int kBlocks = 2;     // of a multiprocessor
+  static constexpr bool kStays = true;  // a block takes item after item, instead of one each
+};
+
+constexpr int kRows = Tuning::kWarpgroups * kTileRows;  // of an item
+constexpr int kThreads = Tuning::kWarpgroups * kWarpgroup;
+
+using ForwardMemory = Memory<kRows, 0, kRows>;  // floats: an item's scales
+
+struct ForwardCopies {
+  using Way = attention::Way<false, kRows>;
+
+  const ForwardOperands& operands;
+  const ForwardMemory& memory;
+  Way way;
+  SwizzledCopier<kThreads> copier;
+
+  __device__ __forceinline__ void BeginItem(const Step& step) const {
+    const Shape& shape = operands.shape;
+    const auto stride = static_cast<int>(shape.qkv_stride());
+    copier.template Begin<kRows>(memory.Item(step.round),
+                                 operands.qkv + step.qkv_offset + int64_t{step.own} * stride,
+                                 stride, shape.length - step.own);
+    // A division in fp64 each: here, beside products.
+    const int row = static_cast<int>(threadIdx.x);
+    if (row >= kRows) return;
+    memory.ItemTerms(step.round)[row] =
+        operands.temperature.Scale(step.pair % shape.heads, min(step.own + row, shape.length - 1));
+  }
+
+  __device__ __forceinline__ void BeginTile(int turn, const Step& step) const {
+    const Shape& shape = operands.shape;
+    const auto stride = static_cast<int>(shape.qkv_stride());
+    const Bf16* keys =
+        operands.qkv + step.qkv_offset + shape.out_stride() + int64_t{step.other} * stride;
+    Bf16* tile = memory.Tile(turn);
+    const int valid = shape.length - step.other;
+    copier.template Begin<kTileRows>(tile, keys, stride, valid);
+    copier.template Begin<kTileRows>(tile + kTileElements, keys + shape.out_stride(), stride,
+                                     valid);
+  }
+};
+
+__device__ __forceinline__ void StartRows(const float* scales, OnlineRows<1>& rows) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    rows.scale[0][half] = scales[half * 8 + lane / 4];
+    rows.maximum[0][half] = kMasked;
+    rows.sum[0][half] = 0.0F;
+    rows.weighted[0][half] = 0.0F;
+  }
+}
+
+// Scores become powers, which join the running values. rescale: what earlier sums are multiplied by.
+__device__ __forceinline__ void Softmax(Sums& scores, OnlineRows<1>& rows, float (&rescale)[1][2]) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    float top = rows.maximum[0][half];
+    RaiseTop(scores[0], half, top);
+    top = MaxOfFour(top);
+    float sum = 0.0F;
+    float weighted = 0.0F;
+    ToPowers(scores[0], half, top, rows.scale[0][half], sum, weighted);
+    rescale[0][half] = rows.Join(0, half, top, sum, weighted);
+  }
+}
+
+__global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
+    WarpgroupForwardKernel(ForwardOperands operands, TileOrder order) {
+  if constexpr (!kWarpgroupProducts) {
+    Trap();
+    return;
+  }
+  const ForwardMemory memory;
+  const ForwardCopies copies = {operands, memory, {order, operands.shape}};
+  BeginWay(copies);
+
+  const int warp_row = static_cast<int>(threadIdx.x) / kWarp * 16;  // the warp's first, in an item
+  Fragments queries;
+  OnlineRows<1> rows;
+  auto start_item = [&](int round) {
+    LoadRows(queries, memory.Item(round) + warp_row * kHopperWidth);
+    StartRows(memory.ItemTerms(round) + warp_row, rows);
+  };
+  Sums scores;
+  auto begin_scores = [&](int turn) {
+    BeginTransposed(scores, queries, memory.Tile(turn));
+    CommitProducts();
+  };
+  Fragments powers;  // of one tile, while scores of the next are made
+  Sums out;
+  auto begin_out = [&](int turn) {
+    BeginSum(out, powers, memory.Tile(turn) + kTileElements);
+    CommitProducts();
+  };
+  float factors[1][2];  // what out is multiplied by next
+  auto make_powers = [&](const Step& step, float(&rescale)[1][2]) {
+    const int ahead = step.own + warp_row - step.other;
+    if (ahead < kTileRows - 1) MaskScores<false>(scores, ahead);
+    Softmax(scores, rows, rescale);
+  };
+  auto finish_sums = [&](const Step& step) {
+    FinishSums(operands, step.pair, step.own + warp_row, rows, factors);
+  };
+  auto store = [&](const Step& step) {
+    const int query = step.own + warp_row;
+    const int64_t stride = operands.shape.out_stride();
+    StoreRows<kHopperWidth>(out, operands.out + step.out_offset + query * stride, stride,
+                            operands.shape.length - query);
+  };
+
+  SetZero<kHopperWidth>(out);
+  start_item(0);
+  BeginProducts();
+  begin_scores(0);
+  Proceed(copies, -1);
+  WaitForProducts<0>(scores[0]);
+  make_powers(memory.At(0), factors);
+  int turn = 0;
+  bool ended = false;  // whether the product under way is the item's last
+  for (Step next = memory.At(1);;) {
+    WaitForProducts<0>(out[0]);
+    ScaleRows(out, factors);
+    if (ended) {
+      store(memory.At(turn - 1));
+      SetZero<kHopperWidth>(out);
+    }
+    Pack(powers, scores);
+    if (next.pair < 0) break;
+    ended = ForwardCopies::Way::IsFirst(next);
+    if (ended) {
+      finish_sums(memory.At(turn));
+      start_item(next.round);
+    }
+    BeginProducts();
+    begin_scores(turn + 1);
+    begin_out(turn);
+    Proceed(copies, turn);
+    WaitForProducts<1>(scores[0]);
+    float rescale[1][2];
+    make_powers(next, rescale);
+    if (!ended) {
+      factors[0][0] = rescale[0][0];
+      factors[0][1] = rescale[0][1];
+    }
+    next = memory.At(turn + 2);
+    turn = Uniform(turn + 1);
+  }
+  finish_sums(memory.At(turn));
+  BeginProducts();
+  begin_out(turn);
+  WaitForProducts<0>(out[0]);
+  ScaleRows(out, factors);
+  store(memory.At(turn));
+}
+
+}  // namespace
+
+void WarpgroupForward(Context& context, const AttentionForwardArgs& args) {
+  const ForwardOperands operands(args);
+  const TileOrder order(operands.shape, kRows);
+  LaunchItems<Tuning>(context, WarpgroupForwardKernel, ForwardMemory::kBytes, order, operands,
+                      order);
+}
+
+}  // namespace entrain::cuda::attention
