@@ -51,7 +51,6 @@ struct KeyCopies {
   const BackwardOperands& operands;
   const KeyMemory& memory;
   Way way;
-  SwizzledCopier<kThreads> copier;
 
   __device__ __forceinline__ void BeginItem(const Step& step) const {
     const Shape& shape = operands.shape;
@@ -60,8 +59,8 @@ struct KeyCopies {
         operands.qkv + step.qkv_offset + shape.out_stride() + int64_t{step.own} * stride;
     Bf16* own = memory.Item(step.round);
     const int valid = shape.length - step.own;
-    copier.template Begin<kRows>(own, keys, stride, valid);
-    copier.template Begin<kRows>(own + kRowElements, keys + shape.out_stride(), stride, valid);
+    BeginRows<kThreads, kRows>(own, keys, stride, valid);
+    BeginRows<kThreads, kRows>(own + kRowElements, keys + shape.out_stride(), stride, valid);
     if (!kFlat || threadIdx.x >= kFlatFloats / 4) return;
     static_assert(kScale == 0 && kFactor == 2 && kSlope == 4);
     const int term = 2 * static_cast<int>(threadIdx.x);
@@ -75,9 +74,9 @@ struct KeyCopies {
     const auto out_stride = static_cast<int>(shape.out_stride());
     Bf16* tile = memory.Tile(turn);
     const int valid = shape.length - step.other;
-    copier.template Begin<kTileRows>(
+    BeginRows<kThreads, kTileRows>(
         tile, operands.qkv + step.qkv_offset + int64_t{step.other} * stride, stride, valid);
-    copier.template Begin<kTileRows>(
+    BeginRows<kThreads, kTileRows>(
         tile + kTileElements, operands.dout + step.out_offset + int64_t{step.other} * out_stride,
         out_stride, valid);
     constexpr int kBlockChunks = kTileTerms * RowTerms::kBlock / 4;
@@ -147,7 +146,7 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
   Fragments values;
   FlatTerms flat;
   auto load_rows = [&](int round) {
-    const Bf16* own = memory.Item(round) + warp_row * kHopperWidth;
+    const Bf16* own = memory.Item(round);
     LoadRows(keys, own);
     LoadRows(values, own + kRowElements);
     if constexpr (kFlat) flat.Load(memory.ItemTerms(round));
@@ -233,7 +232,6 @@ struct QueryCopies {
   const BackwardOperands& operands;
   const QueryMemory& memory;
   Way way;
-  SwizzledCopier<kThreads> copier;
 
   __device__ __forceinline__ void BeginItem(const Step& step) const {
     const Shape& shape = operands.shape;
@@ -241,11 +239,11 @@ struct QueryCopies {
     const auto out_stride = static_cast<int>(shape.out_stride());
     Bf16* own = memory.Item(step.round);
     const int valid = shape.length - step.own;
-    copier.template Begin<kRows>(own, operands.qkv + step.qkv_offset + int64_t{step.own} * stride,
-                                 stride, valid);
-    copier.template Begin<kRows>(own + kRowElements,
-                                 operands.dout + step.out_offset + int64_t{step.own} * out_stride,
-                                 out_stride, valid);
+    BeginRows<kThreads, kRows>(own, operands.qkv + step.qkv_offset + int64_t{step.own} * stride,
+                               stride, valid);
+    BeginRows<kThreads, kRows>(own + kRowElements,
+                               operands.dout + step.out_offset + int64_t{step.own} * out_stride,
+                               out_stride, valid);
     const float* from = TermsFrom(operands.rows, step.pair, step.own);
     float* terms = memory.ItemTerms(step.round);
     static_assert(kRowTerms * kRows / 4 % kThreads == 0);
@@ -263,9 +261,8 @@ struct QueryCopies {
         operands.qkv + step.qkv_offset + shape.out_stride() + int64_t{step.other} * stride;
     Bf16* tile = memory.Tile(turn);
     const int valid = shape.length - step.other;
-    copier.template Begin<kTileRows>(tile, keys, stride, valid);
-    copier.template Begin<kTileRows>(tile + kTileElements, keys + shape.out_stride(), stride,
-                                     valid);
+    BeginRows<kThreads, kTileRows>(tile, keys, stride, valid);
+    BeginRows<kThreads, kTileRows>(tile + kTileElements, keys + shape.out_stride(), stride, valid);
   }
 };
 
@@ -285,7 +282,7 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
   Fragments douts;
   LaneTerms<1> terms;
   auto load_rows = [&](int round) {
-    const Bf16* own = memory.Item(round) + warp_row * kHopperWidth;
+    const Bf16* own = memory.Item(round);
     LoadRows(queries, own);
     LoadRows(douts, own + kRowElements);
     constexpr int kBlock = RowTerms::kBlock;

@@ -64,10 +64,14 @@ __device__ __forceinline__ void BeginSum(Sums& sums, const Fragments& a, const B
   for (int k = 0; k < kTileRows / 16; ++k) BeginProduct<true, true>(sums[0], a[k], b + k * kStep);
 }
 
-// The warp's 16 rows of a tile as left operands.
-__device__ __forceinline__ void LoadRows(Fragments& a, const Bf16* warp_rows) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const Bf16* row = warp_rows + lane % 16 * kHopperWidth;
+// The first of the warp's 16 rows among those of an item.
+__device__ __forceinline__ int WarpRow() { return ThreadReadAnew() / kWarp * 16; }
+
+// The warp's 16 rows of those of an item, as left operands.
+__device__ __forceinline__ void LoadRows(Fragments& a, const Bf16* rows) {
+  const int thread = ThreadReadAnew();
+  const int lane = thread % kWarp;
+  const Bf16* row = rows + (thread / kWarp * 16 + lane % 16) * kHopperWidth;
 #pragma unroll
   for (int k = 0; k < kHopperWidth / 16; ++k) {
     LoadMatrices(a[k], row + ((2 * k + lane / 16) ^ lane % 8) * kChunk);
@@ -80,34 +84,24 @@ __device__ __forceinline__ void Pack(Fragments& a, const Sums& sums) {
   for (int k = 0; k < kTileRows / 16; ++k) PackRows(a[k], sums[0][2 * k], sums[0][2 * k + 1]);
 }
 
-// This thread's part in copying rows to tiles: of each pass over a few rows, one chunk.
-template <int kThreads>
-class SwizzledCopier {
- public:
-  __device__ __forceinline__ SwizzledCopier()
-      : row_(static_cast<int>(threadIdx.x) / kRowChunks),
-        column_(static_cast<int>(threadIdx.x) % kRowChunks) {}
-
-  // Begins to copy kRows rows, `stride` elements apart; zeros from row `valid` on.
-  template <int kRows>
-  __device__ __forceinline__ void Begin(Bf16* tile, const Bf16* rows, int stride, int valid) const {
-    static_assert(kRows % kPassRows == 0);
-    const Bf16* from = rows + (row_ * stride + column_ * kChunk);
-    Bf16* to = tile + row_ * kHopperWidth + (column_ ^ row_ % 8) * kChunk;
-#pragma unroll
-    for (int row = 0; row < kRows; row += kPassRows) {
-      CopyAsync16(to + row * kHopperWidth, from + row * stride, row_ + row < valid);
-    }
-  }
-
- private:
-  static constexpr int kRowChunks = kHopperWidth / kChunk;
-  static constexpr int kPassRows = kThreads / kRowChunks;
+// This thread's part in copying kRows rows, `stride` elements apart, to tiles: of each pass over a few rows, one chunk. Zeros
+// from row `valid` on.
+template <int kThreads, int kRows>
+__device__ __forceinline__ void BeginRows(Bf16* tile, const Bf16* rows, int stride, int valid) {
+  constexpr int kRowChunks = kHopperWidth / kChunk;
+  constexpr int kPassRows = kThreads / kRowChunks;
   static_assert(kPassRows % 8 == 0, "a row of every pass has the same places");
-
-  int row_;
-  int column_;
-};
+  static_assert(kRows % kPassRows == 0);
+  const int thread = ThreadReadAnew();
+  const int first = thread / kRowChunks;
+  const int column = thread % kRowChunks;
+  const Bf16* from = rows + (first * stride + column * kChunk);
+  Bf16* to = tile + first * kHopperWidth + (column ^ first % 8) * kChunk;
+#pragma unroll
+  for (int row = 0; row < kRows; row += kPassRows) {
+    CopyAsync16(to + row * kHopperWidth, from + row * stride, first + row < valid);
+  }
+}
 
 // ---- a block's way through its work ----
 

@@ -16,7 +16,7 @@ struct Tuning {
 constexpr int kRows = Tuning::kWarpgroups * kTileRows;  // of an item
 constexpr int kThreads = Tuning::kWarpgroups * kWarpgroup;
 
-using ForwardMemory = Memory<kRows, 0, kRows>;  // floats: an item's scales
+using ForwardMemory = Memory<kRows, 0, kRows>;  // floats: an item's temperatures
 
 struct ForwardCopies {
   using Way = attention::Way<false, kRows>;
@@ -24,19 +24,17 @@ struct ForwardCopies {
   const ForwardOperands& operands;
   const ForwardMemory& memory;
   Way way;
-  SwizzledCopier<kThreads> copier;
 
   __device__ __forceinline__ void BeginItem(const Step& step) const {
     const Shape& shape = operands.shape;
     const auto stride = static_cast<int>(shape.qkv_stride());
-    copier.template Begin<kRows>(memory.Item(step.round),
-                                 operands.qkv + step.qkv_offset + int64_t{step.own} * stride,
-                                 stride, shape.length - step.own);
-    // A division in fp64 each: here, beside products.
+    BeginRows<kThreads, kRows>(memory.Item(step.round),
+                               operands.qkv + step.qkv_offset + int64_t{step.own} * stride, stride,
+                               shape.length - step.own);
     const int row = static_cast<int>(threadIdx.x);
     if (row >= kRows) return;
     memory.ItemTerms(step.round)[row] =
-        operands.temperature.Scale(step.pair % shape.heads, min(step.own + row, shape.length - 1));
+        operands.temperature.At(step.pair % shape.heads, min(step.own + row, shape.length - 1));
   }
 
   __device__ __forceinline__ void BeginTile(int turn, const Step& step) const {
@@ -46,17 +44,19 @@ struct ForwardCopies {
         operands.qkv + step.qkv_offset + shape.out_stride() + int64_t{step.other} * stride;
     Bf16* tile = memory.Tile(turn);
     const int valid = shape.length - step.other;
-    copier.template Begin<kTileRows>(tile, keys, stride, valid);
-    copier.template Begin<kTileRows>(tile + kTileElements, keys + shape.out_stride(), stride,
-                                     valid);
+    BeginRows<kThreads, kTileRows>(tile, keys, stride, valid);
+    BeginRows<kThreads, kTileRows>(tile + kTileElements, keys + shape.out_stride(), stride, valid);
   }
 };
 
-__device__ __forceinline__ void StartRows(const float* scales, OnlineRows<1>& rows) {
+// temperatures: of the warp's rows. A scale costs a division in fp64: of the four lanes that share rows two make one each.
+__device__ __forceinline__ void StartRows(const Temperature& temperature, const float* temperatures,
+                                          OnlineRows<1>& rows) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const float scale = temperature.ScaleOf(temperatures[lane % 2 * 8 + lane / 4]);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    rows.scale[0][half] = scales[half * 8 + lane / 4];
+    rows.scale[0][half] = ShuffleFrom(scale, lane / 4 * 4 + half);
     rows.maximum[0][half] = kMasked;
     rows.sum[0][half] = 0.0F;
     rows.weighted[0][half] = 0.0F;
@@ -77,6 +77,18 @@ __device__ __forceinline__ void Softmax(Sums& scores, OnlineRows<1>& rows, float
   }
 }
 
+// What is kept of a step while products are under way.
+struct Tile {
+  bool none;
+  bool first;  // of an item
+  int ahead;   // the item's first row less the tile's
+
+  __device__ __forceinline__ explicit Tile(const Step& step)
+      : none(step.pair < 0),
+        first(ForwardCopies::Way::IsFirst(step)),
+        ahead(step.own - step.other) {}
+};
+
 __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
     WarpgroupForwardKernel(ForwardOperands operands, TileOrder order) {
   if constexpr (!kWarpgroupProducts) {
@@ -87,12 +99,11 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
   const ForwardCopies copies = {operands, memory, {order, operands.shape}};
   BeginWay(copies);
 
-  const int warp_row = static_cast<int>(threadIdx.x) / kWarp * 16;  // the warp's first, in an item
   Fragments queries;
   OnlineRows<1> rows;
   auto start_item = [&](int round) {
-    LoadRows(queries, memory.Item(round) + warp_row * kHopperWidth);
-    StartRows(memory.ItemTerms(round) + warp_row, rows);
+    LoadRows(queries, memory.Item(round));
+    StartRows(operands.temperature, memory.ItemTerms(round) + WarpRow(), rows);
   };
   Sums scores;
   auto begin_scores = [&](int turn) {
@@ -106,16 +117,17 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
     CommitProducts();
   };
   float factors[1][2];  // what out is multiplied by next
-  auto make_powers = [&](const Step& step, float(&rescale)[1][2]) {
-    const int ahead = step.own + warp_row - step.other;
+  // ahead: the item's first row less the tile's.
+  auto make_powers = [&](int ahead, float(&rescale)[1][2]) {
+    ahead += WarpRow();
     if (ahead < kTileRows - 1) MaskScores<false>(scores, ahead);
     Softmax(scores, rows, rescale);
   };
   auto finish_sums = [&](const Step& step) {
-    FinishSums(operands, step.pair, step.own + warp_row, rows, factors);
+    FinishSums(operands, step.pair, step.own + WarpRow(), rows, factors);
   };
   auto store = [&](const Step& step) {
-    const int query = step.own + warp_row;
+    const int query = step.own + WarpRow();
     const int64_t stride = operands.shape.out_stride();
     StoreRows<kHopperWidth>(out, operands.out + step.out_offset + query * stride, stride,
                             operands.shape.length - query);
@@ -127,10 +139,10 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
   begin_scores(0);
   Proceed(copies, -1);
   WaitForProducts<0>(scores[0]);
-  make_powers(memory.At(0), factors);
+  make_powers(memory.At(0).own - memory.At(0).other, factors);
   int turn = 0;
   bool ended = false;  // whether the product under way is the item's last
-  for (Step next = memory.At(1);;) {
+  for (Tile next(memory.At(1));;) {
     WaitForProducts<0>(out[0]);
     ScaleRows(out, factors);
     if (ended) {
@@ -138,11 +150,11 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
       SetZero<kHopperWidth>(out);
     }
     Pack(powers, scores);
-    if (next.pair < 0) break;
-    ended = ForwardCopies::Way::IsFirst(next);
+    if (next.none) break;
+    ended = next.first;
     if (ended) {
       finish_sums(memory.At(turn));
-      start_item(next.round);
+      start_item(memory.At(turn + 1).round);
     }
     BeginProducts();
     begin_scores(turn + 1);
@@ -150,12 +162,12 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
     Proceed(copies, turn);
     WaitForProducts<1>(scores[0]);
     float rescale[1][2];
-    make_powers(next, rescale);
+    make_powers(next.ahead, rescale);
     if (!ended) {
       factors[0][0] = rescale[0][0];
       factors[0][1] = rescale[0][1];
     }
-    next = memory.At(turn + 2);
+    next = Tile(memory.At(turn + 2));
     turn = Uniform(turn + 1);
   }
   finish_sums(memory.At(turn));

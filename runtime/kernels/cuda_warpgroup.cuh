@@ -24,6 +24,13 @@ inline constexpr bool kWarpgroupProducts = false;
 // Ends the kernel with an error.
 __device__ __forceinline__ void Trap() { __trap(); }
 
+// threadIdx.x, read anew: what follows from it is not kept in registers from before, where they are scarce.
+__device__ __forceinline__ int ThreadReadAnew() {
+  int thread;
+  asm volatile("mov.u32 %0, %%tid.x;\n" : "=r"(thread));
+  return thread;
+}
+
 // Where something lies in shared memory, in bytes.
 __device__ __forceinline__ uint32_t SharedAddress(const void* shared) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(shared));

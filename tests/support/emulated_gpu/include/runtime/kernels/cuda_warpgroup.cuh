@@ -15,6 +15,8 @@ inline constexpr bool kWarpgroupProducts = true;
 
 inline void Trap() {}
 
+inline int ThreadReadAnew() { return static_cast<int>(threadIdx.x); }
+
 inline uint32_t SharedAddress(const void* shared) {
   return static_cast<uint32_t>(reinterpret_cast<uintptr_t>(shared));
 }
