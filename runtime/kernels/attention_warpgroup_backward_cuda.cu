@@ -53,14 +53,15 @@ struct KeyCopies {
   Way way;
 
   __device__ __forceinline__ void BeginItem(const Step& step) const {
+    const Copier<kThreads> copier;
     const Shape& shape = operands.shape;
     const auto stride = static_cast<int>(shape.qkv_stride());
     const Bf16* keys =
         operands.qkv + step.qkv_offset + shape.out_stride() + int64_t{step.own} * stride;
     Bf16* own = memory.Item(step.round);
     const int valid = shape.length - step.own;
-    BeginRows<kThreads, kRows>(own, keys, stride, valid);
-    BeginRows<kThreads, kRows>(own + kRowElements, keys + shape.out_stride(), stride, valid);
+    copier.Begin<kRows>(own, keys, stride, valid);
+    copier.Begin<kRows>(own + kRowElements, keys + shape.out_stride(), stride, valid);
     if (!kFlat || threadIdx.x >= kFlatFloats / 4) return;
     static_assert(kScale == 0 && kFactor == 2 && kSlope == 4);
     const int term = 2 * static_cast<int>(threadIdx.x);
@@ -69,16 +70,17 @@ struct KeyCopies {
   }
 
   __device__ __forceinline__ void BeginTile(int turn, const Step& step) const {
+    const Copier<kThreads> copier;
     const Shape& shape = operands.shape;
     const auto stride = static_cast<int>(shape.qkv_stride());
     const auto out_stride = static_cast<int>(shape.out_stride());
     Bf16* tile = memory.Tile(turn);
     const int valid = shape.length - step.other;
-    BeginRows<kThreads, kTileRows>(
-        tile, operands.qkv + step.qkv_offset + int64_t{step.other} * stride, stride, valid);
-    BeginRows<kThreads, kTileRows>(
-        tile + kTileElements, operands.dout + step.out_offset + int64_t{step.other} * out_stride,
-        out_stride, valid);
+    copier.Begin<kTileRows>(tile, operands.qkv + step.qkv_offset + int64_t{step.other} * stride,
+                            stride, valid);
+    copier.Begin<kTileRows>(tile + kTileElements,
+                            operands.dout + step.out_offset + int64_t{step.other} * out_stride,
+                            out_stride, valid);
     constexpr int kBlockChunks = kTileTerms * RowTerms::kBlock / 4;
     static_assert(kTileTermFloats / 4 <= kThreads);
     const int thread = static_cast<int>(threadIdx.x);
@@ -234,16 +236,17 @@ struct QueryCopies {
   Way way;
 
   __device__ __forceinline__ void BeginItem(const Step& step) const {
+    const Copier<kThreads> copier;
     const Shape& shape = operands.shape;
     const auto stride = static_cast<int>(shape.qkv_stride());
     const auto out_stride = static_cast<int>(shape.out_stride());
     Bf16* own = memory.Item(step.round);
     const int valid = shape.length - step.own;
-    BeginRows<kThreads, kRows>(own, operands.qkv + step.qkv_offset + int64_t{step.own} * stride,
-                               stride, valid);
-    BeginRows<kThreads, kRows>(own + kRowElements,
-                               operands.dout + step.out_offset + int64_t{step.own} * out_stride,
-                               out_stride, valid);
+    copier.Begin<kRows>(own, operands.qkv + step.qkv_offset + int64_t{step.own} * stride, stride,
+                        valid);
+    copier.Begin<kRows>(own + kRowElements,
+                        operands.dout + step.out_offset + int64_t{step.own} * out_stride,
+                        out_stride, valid);
     const float* from = TermsFrom(operands.rows, step.pair, step.own);
     float* terms = memory.ItemTerms(step.round);
     static_assert(kRowTerms * kRows / 4 % kThreads == 0);
@@ -255,14 +258,15 @@ struct QueryCopies {
   }
 
   __device__ __forceinline__ void BeginTile(int turn, const Step& step) const {
+    const Copier<kThreads> copier;
     const Shape& shape = operands.shape;
     const auto stride = static_cast<int>(shape.qkv_stride());
     const Bf16* keys =
         operands.qkv + step.qkv_offset + shape.out_stride() + int64_t{step.other} * stride;
     Bf16* tile = memory.Tile(turn);
     const int valid = shape.length - step.other;
-    BeginRows<kThreads, kTileRows>(tile, keys, stride, valid);
-    BeginRows<kThreads, kTileRows>(tile + kTileElements, keys + shape.out_stride(), stride, valid);
+    copier.Begin<kTileRows>(tile, keys, stride, valid);
+    copier.Begin<kTileRows>(tile + kTileElements, keys + shape.out_stride(), stride, valid);
   }
 };
 

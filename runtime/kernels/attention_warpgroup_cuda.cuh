@@ -84,24 +84,36 @@ __device__ __forceinline__ void Pack(Fragments& a, const Sums& sums) {
   for (int k = 0; k < kTileRows / 16; ++k) PackRows(a[k], sums[0][2 * k], sums[0][2 * k + 1]);
 }
 
-// This thread's part in copying kRows rows, `stride` elements apart, to tiles: of each pass over a few rows, one chunk. Zeros
-// from row `valid` on.
-template <int kThreads, int kRows>
-__device__ __forceinline__ void BeginRows(Bf16* tile, const Bf16* rows, int stride, int valid) {
-  constexpr int kRowChunks = kHopperWidth / kChunk;
-  constexpr int kPassRows = kThreads / kRowChunks;
-  static_assert(kPassRows % 8 == 0, "a row of every pass has the same places");
-  static_assert(kRows % kPassRows == 0);
-  const int thread = ThreadReadAnew();
-  const int first = thread / kRowChunks;
-  const int column = thread % kRowChunks;
-  const Bf16* from = rows + (first * stride + column * kChunk);
-  Bf16* to = tile + first * kHopperWidth + (column ^ first % 8) * kChunk;
-#pragma unroll
-  for (int row = 0; row < kRows; row += kPassRows) {
-    CopyAsync16(to + row * kHopperWidth, from + row * stride, first + row < valid);
+// This thread's part in copying rows to tiles: of each pass over a few rows, one chunk. For a moment: nothing of it is kept.
+template <int kThreads>
+class Copier {
+ public:
+  __device__ __forceinline__ Copier() {
+    const int thread = ThreadReadAnew();
+    row_ = thread / kRowChunks;
+    column_ = thread % kRowChunks;
   }
-}
+
+  // Begins to copy kRows rows, `stride` elements apart; zeros from row `valid` on.
+  template <int kRows>
+  __device__ __forceinline__ void Begin(Bf16* tile, const Bf16* rows, int stride, int valid) const {
+    static_assert(kRows % kPassRows == 0);
+    const Bf16* from = rows + (row_ * stride + column_ * kChunk);
+    Bf16* to = tile + row_ * kHopperWidth + (column_ ^ row_ % 8) * kChunk;
+#pragma unroll
+    for (int row = 0; row < kRows; row += kPassRows) {
+      CopyAsync16(to + row * kHopperWidth, from + row * stride, row_ + row < valid);
+    }
+  }
+
+ private:
+  static constexpr int kRowChunks = kHopperWidth / kChunk;
+  static constexpr int kPassRows = kThreads / kRowChunks;
+  static_assert(kPassRows % 8 == 0, "a row of every pass has the same places");
+
+  int row_;
+  int column_;
+};
 
 // ---- a block's way through its work ----
 

@@ -26,11 +26,12 @@ struct ForwardCopies {
   Way way;
 
   __device__ __forceinline__ void BeginItem(const Step& step) const {
+    const Copier<kThreads> copier;
     const Shape& shape = operands.shape;
     const auto stride = static_cast<int>(shape.qkv_stride());
-    BeginRows<kThreads, kRows>(memory.Item(step.round),
-                               operands.qkv + step.qkv_offset + int64_t{step.own} * stride, stride,
-                               shape.length - step.own);
+    copier.Begin<kRows>(memory.Item(step.round),
+                        operands.qkv + step.qkv_offset + int64_t{step.own} * stride, stride,
+                        shape.length - step.own);
     const int row = static_cast<int>(threadIdx.x);
     if (row >= kRows) return;
     memory.ItemTerms(step.round)[row] =
@@ -38,14 +39,15 @@ struct ForwardCopies {
   }
 
   __device__ __forceinline__ void BeginTile(int turn, const Step& step) const {
+    const Copier<kThreads> copier;
     const Shape& shape = operands.shape;
     const auto stride = static_cast<int>(shape.qkv_stride());
     const Bf16* keys =
         operands.qkv + step.qkv_offset + shape.out_stride() + int64_t{step.other} * stride;
     Bf16* tile = memory.Tile(turn);
     const int valid = shape.length - step.other;
-    BeginRows<kThreads, kTileRows>(tile, keys, stride, valid);
-    BeginRows<kThreads, kTileRows>(tile + kTileElements, keys + shape.out_stride(), stride, valid);
+    copier.Begin<kTileRows>(tile, keys, stride, valid);
+    copier.Begin<kTileRows>(tile + kTileElements, keys + shape.out_stride(), stride, valid);
   }
 };
 

@@ -67,6 +67,14 @@ std::vector<AttentionCase> Cases() {
   for (const int64_t width : {32, 64, 80}) {  // beyond what one block holds
     for (const bool entropy : {false, true}) add(257, width, DType::kBf16, entropy);
   }
+  for (const TemperatureKind kind : kinds) {  // tiles of 64 and items of 128 rows, whole and cut
+    for (const int64_t length : {320, 384, 450}) {
+      AttentionCase c{1, length, 2, 64, kind, length != 384, DType::kBf16};
+      c.gradient_per_head = length == 450;
+      cases.push_back(c);
+    }
+  }
+  cases.push_back({3, 260, 4, 64, TemperatureKind::kPerHead, true, DType::kBf16});
   AttentionCase unrefined{1, 270, 1, 64, TemperatureKind::kPerHead, true, DType::kBf16};
   unrefined.lse_low = false;
   cases.push_back(unrefined);

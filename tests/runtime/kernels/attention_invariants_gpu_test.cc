@@ -18,6 +18,9 @@ TEST(AttentionGpu, SameBitsInEveryRunWhateverRanBefore) {
       {.batch = 2, .length = 100, .heads = 1, .temperature = TemperatureKind::kPerQuery});
   cases.push_back(cases[0]);
   cases.back().length = 260;  // beyond what one block holds
+  cases.push_back(cases.back());
+  cases.back().temperature = TemperatureKind::kPerHead;
+  cases.back().gradient_per_head = true;
   for (const AttentionCase& c : cases) {
     const AttentionOperands first(c);
     RunOnGpu(first);
@@ -56,6 +59,28 @@ TEST(AttentionGpu, FirstRowIsExact) {
   }
 }
 
+// A loss of the first row alone: nothing for keys and queries, and its dout for its value.
+TEST(AttentionGpu, FirstRowAloneHasNoGradientButItsValues) {
+  ENTRAIN_REQUIRE_GPU();
+  for (const int64_t length : {70, 300}) {
+    for (const TemperatureKind kind : {TemperatureKind::kPerHead, TemperatureKind::kPerQuery}) {
+      for (const AttentionCase& c : CasesOfPaths({.length = length,
+                                    .temperature = kind,
+                                    .entropy_gradient = false,
+                                    .query_scale = 30.0F})) {
+        AttentionOperands operands(c);
+        for (int64_t i = c.width; i < operands.dout.size(); ++i) operands.dout.Set(i, 0.0F);
+        RunOnGpu(operands);
+        for (int64_t d = 0; d < c.width; ++d) {
+          EXPECT_EQ(operands.dqkv.At(operands.QkvIndex(0, 0, 0, 0, d)), 0.0);
+          EXPECT_EQ(operands.dqkv.At(operands.QkvIndex(0, 0, 1, 0, d)), 0.0);
+          EXPECT_EQ(operands.dqkv.At(operands.QkvIndex(0, 0, 2, 0, d)), operands.dout.At(d));
+        }
+      }
+    }
+  }
+}
+
 TEST(AttentionGpu, HugeScoresStayFiniteAndEntropiesNonNegative) {
   ENTRAIN_REQUIRE_GPU();
   for (const float scale : {1e2F, 1e6F}) {
@@ -86,8 +111,11 @@ TEST(AttentionGpu, ZeroEntropyGradientEqualsNone) {
 
 TEST(AttentionGpu, EntropyGradientOfAHeadEqualsItsRows) {
   ENTRAIN_REQUIRE_GPU();
-  for (AttentionCase c : CasesOfPaths(
-           {.batch = 2, .length = 70, .heads = 2, .temperature = TemperatureKind::kPerHead})) {
+  std::vector<AttentionCase> cases = CasesOfPaths(
+      {.batch = 2, .length = 70, .heads = 2, .temperature = TemperatureKind::kPerHead});
+  cases.push_back(cases[0]);
+  cases.back().length = 300;  // beyond what one block holds
+  for (AttentionCase c : cases) {
     AttentionOperands rows(c);
     c.gradient_per_head = true;
     const AttentionOperands heads(c);
