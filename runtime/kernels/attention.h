@@ -21,7 +21,7 @@ namespace entrain {
 // keys run in blocks of 64, block after block. A NaN operand gives NaN in every row that sees it (one in v also in up to
 // three rows of out before it). Scratch, O(T·D) a thread, is kept in the context.
 // On CUDA, bf16 heads of width 32, 64, 80, 96 or 128 at multiples of 16 bytes run on tensor cores, with probabilities and score
-// gradients rounded to bf16 for the products they enter, but not for entropies; a NaN in v reaches up to 63 rows of out before
+// gradients rounded to bf16 for the products they enter, but not for entropies; a NaN in v reaches up to 127 rows of out before
 // it. Everything else runs in plain fp32, for widths up to 256. No result depends on the number of multiprocessors.
 struct AttentionForwardArgs {
   TensorView qkv;

@@ -139,8 +139,8 @@ __device__ __forceinline__ void Scores(float (&c)[kRowTiles][kColumns / 8][4], c
 // Scores of keys after the query become kMasked. ahead: the first query less the first key. Rows are queries and columns
 // keys, or, kTransposed, the other way round.
 template <bool kTransposed, int kRowTiles, int kColumnTiles>
-__device__ __forceinline__ void MaskScores(float (&scores)[kRowTiles][kColumnTiles][4], int ahead) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+__device__ __forceinline__ void MaskScores(float (&scores)[kRowTiles][kColumnTiles][4], int ahead,
+                                           int lane = static_cast<int>(threadIdx.x) % kWarp) {
   // The lane's first row less its first column; what is later than what.
   const int first = lane / 4 - lane % 4 * 2 + (kTransposed ? -ahead : ahead);
 #pragma unroll

@@ -64,6 +64,7 @@ __device__ __forceinline__ void BeginSum(Sums& sums, const Fragments& a, const B
   for (int k = 0; k < kTileRows / 16; ++k) BeginProduct<true, true>(sums[0], a[k], b + k * kStep);
 }
 
+__device__ __forceinline__ int Lane() { return ThreadReadAnew() % kWarp; }
 // The first of the warp's 16 rows among those of an item.
 __device__ __forceinline__ int WarpRow() { return ThreadReadAnew() / kWarp * 16; }
 
@@ -211,7 +212,7 @@ struct Memory {
 // Begins to copy tile number `turn` of the block's way, the first of an item with its rows. `copies`: of which kernel.
 template <typename Copies>
 __device__ __forceinline__ void BeginTurn(const Copies& copies, int turn, const Step& step) {
-  if (threadIdx.x == 0) copies.memory.At(turn) = step;
+  if (ThreadReadAnew() == 0) copies.memory.At(turn) = step;
   if (step.pair >= 0) {
     if (Copies::Way::IsFirst(step)) copies.BeginItem(step);
     copies.BeginTile(turn, step);

@@ -16,7 +16,8 @@ struct Tuning {
 constexpr int kRows = Tuning::kWarpgroups * kTileRows;  // of an item
 constexpr int kThreads = Tuning::kWarpgroups * kWarpgroup;
 
-using ForwardMemory = Memory<kRows, 0, kRows>;  // floats: an item's temperatures
+using ForwardMemory =
+    Memory<kRows, 0, 2 * kRows>;  // floats: an item's temperatures, and inverse sums
 
 struct ForwardCopies {
   using Way = attention::Way<false, kRows>;
@@ -32,7 +33,7 @@ struct ForwardCopies {
     copier.Begin<kRows>(memory.Item(step.round),
                         operands.qkv + step.qkv_offset + int64_t{step.own} * stride, stride,
                         shape.length - step.own);
-    const int row = static_cast<int>(threadIdx.x);
+    const int row = ThreadReadAnew();
     if (row >= kRows) return;
     memory.ItemTerms(step.round)[row] =
         operands.temperature.At(step.pair % shape.heads, min(step.own + row, shape.length - 1));
@@ -54,7 +55,7 @@ struct ForwardCopies {
 // temperatures: of the warp's rows. A scale costs a division in fp64: of the four lanes that share rows two make one each.
 __device__ __forceinline__ void StartRows(const Temperature& temperature, const float* temperatures,
                                           OnlineRows<1>& rows) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int lane = Lane();
   const float scale = temperature.ScaleOf(temperatures[lane % 2 * 8 + lane / 4]);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -118,17 +119,25 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
     BeginSum(out, powers, memory.Tile(turn) + kTileElements);
     CommitProducts();
   };
-  float factors[1][2];  // what out is multiplied by next
+  float rescale[1][2];  // what out is multiplied by before the next product
   // ahead: the item's first row less the tile's.
-  auto make_powers = [&](int ahead, float(&rescale)[1][2]) {
+  auto make_powers = [&](int ahead) {
     ahead += WarpRow();
-    if (ahead < kTileRows - 1) MaskScores<false>(scores, ahead);
+    if (ahead < kTileRows - 1) MaskScores<false>(scores, ahead, Lane());
     Softmax(scores, rows, rescale);
   };
+  // In shared memory until the item's last product is done: registers are scarce.
   auto finish_sums = [&](const Step& step) {
-    FinishSums(operands, step.pair, step.own + WarpRow(), rows, factors);
+    float inverse[1][2];
+    FinishSums(operands, step.pair, step.own + WarpRow(), rows, inverse);
+    float* inverses = memory.ItemTerms(step.round) + kRows + WarpRow() + Lane() / 4;
+    inverses[0] = inverse[0][0];
+    inverses[8] = inverse[0][1];
   };
   auto store = [&](const Step& step) {
+    const float* inverses = memory.ItemTerms(step.round) + kRows + WarpRow() + Lane() / 4;
+    const float inverse[1][2] = {{inverses[0], inverses[8]}};
+    ScaleRows(out, inverse);
     const int query = step.own + WarpRow();
     const int64_t stride = operands.shape.out_stride();
     StoreRows<kHopperWidth>(out, operands.out + step.out_offset + query * stride, stride,
@@ -141,15 +150,16 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
   begin_scores(0);
   Proceed(copies, -1);
   WaitForProducts<0>(scores[0]);
-  make_powers(memory.At(0).own - memory.At(0).other, factors);
+  make_powers(memory.At(0).own - memory.At(0).other);
   int turn = 0;
   bool ended = false;  // whether the product under way is the item's last
   for (Tile next(memory.At(1));;) {
     WaitForProducts<0>(out[0]);
-    ScaleRows(out, factors);
     if (ended) {
       store(memory.At(turn - 1));
       SetZero<kHopperWidth>(out);
+    } else {
+      ScaleRows(out, rescale);
     }
     Pack(powers, scores);
     if (next.none) break;
@@ -163,12 +173,7 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
     begin_out(turn);
     Proceed(copies, turn);
     WaitForProducts<1>(scores[0]);
-    float rescale[1][2];
-    make_powers(next.ahead, rescale);
-    if (!ended) {
-      factors[0][0] = rescale[0][0];
-      factors[0][1] = rescale[0][1];
-    }
+    make_powers(next.ahead);
     next = Tile(memory.At(turn + 2));
     turn = Uniform(turn + 1);
   }
@@ -176,7 +181,6 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
   BeginProducts();
   begin_out(turn);
   WaitForProducts<0>(out[0]);
-  ScaleRows(out, factors);
   store(memory.At(turn));
 }
 
