@@ -1,11 +1,12 @@
 // The CUDA backend of attention: what its files share.
 //
 // Two paths. Tensor cores (attention_forward_, attention_backward_, attention_short_*_cuda.cu; attention_warpgroup_*_cuda.cu
-// on Hopper): bf16, head widths 32, 64, 80, 96, 128. Plain arithmetic (attention_plain_cuda.cu): fp32, and any other width up to kMaxWidth. Both hold one tile of
-// scores at a time, in registers, and sum in an order that T and D alone determine. The backward is made of a kernel for
-// the numbers that belong to a row of scores (attention_rows_cuda.cu), one for dK and dV, a block of which owns a tile of
-// keys, and one for dQ, a block of which owns a tile of queries: each recomputes the scores, and no sum is shared by two
-// blocks. Up to 256 positions, where a pair fits into shared memory, one block does all of it.
+// on Hopper): bf16, head widths 32, 64, 80, 96, 128. Plain arithmetic (attention_plain_cuda.cu): fp32, and any other width
+// up to kMaxWidth. Both hold one tile of scores at a time, in registers, and sum in an order that T and D alone determine.
+// The backward is made of a kernel for the numbers that belong to a row of scores (attention_rows_cuda.cu), one for dK and
+// dV, a block of which owns a tile of keys, and one for dQ, a block of which owns a tile of queries: each recomputes the
+// scores, and no sum is shared by two blocks. Up to 256 positions, where a pair fits into shared memory, one block does all
+// of it.
 #ifndef ENTRAIN_RUNTIME_KERNELS_ATTENTION_CUDA_H_
 #define ENTRAIN_RUNTIME_KERNELS_ATTENTION_CUDA_H_
 
