@@ -149,7 +149,7 @@ bench() {
 # Without the bundle's libraries on the path: PyTorch brings its own.
 torch() {
   command -v python3 >/dev/null || { echo "no python3"; return 77; }
-  LD_LIBRARY_PATH=$library_path python3 "$here/torch_baseline.py" --quick --budget 90 --results "$results/bench.jsonl" --json "$results/torch.jsonl"
+  LD_LIBRARY_PATH=$library_path python3 "$here/torch_baseline.py" --quick --budget 110 --results "$results/bench.jsonl" --json "$results/torch.jsonl"
 }
 
 # ---- all of it ----
@@ -178,7 +178,7 @@ part training 40 training
 part bench 150 bench
 part memcheck 60 memcheck
 part racecheck 90 racecheck
-part torch 80 torch
+part torch 130 torch
 
 # ---- what came out ----
 

@@ -3,9 +3,9 @@
 //   gpu_bench [--quick | --smoke] [--json FILE] [kernels [PART OF A NAME] | ops [PART] | steps | CASE]
 //   gpu_bench --profile CASE
 //
-// ops: kernels but matrix products, which are cuBLASLt's. --quick: about two minutes. --smoke: shapes that an emulated GPU can do. --json: the results as well, an object a line. Each part
-// and each case of the steps runs in a process of its own, so that the others go on when one fails. --profile: some steps of a case
-// for a profiler to look at, not timed.
+// ops: kernels but matrix products, which are cuBLASLt's. --quick: about a minute. --smoke: shapes that an emulated GPU can do.
+// --json: the results as well, an object a line. Each part and each case of the steps runs in a process of its own, so that the others
+// go on when one fails. --profile: some steps of a case for a profiler to look at, not timed.
 #include <sys/wait.h>
 #include <unistd.h>
 

@@ -53,7 +53,7 @@ def cases(quick, smoke):
         found.append(Case(f"124M ereg {batch} x {context}", **sizes, entropy=True, softmax_only=True))
         found.append(Case(f"124M ereg {batch} x {context}, no regulariser", **sizes, softmax_only=True))
         if quick:
-            break
+            break  # each compiles for a quarter of a minute
     found.append(Case("350M sm-ln-g 32 x 1024", 24, 16, 1024, 32, 1024))
     found.append(Case("1558M sm-ln-g 16 x 1024", 48, 25, 1600, 16, 1024, recompute=True))
     return found
