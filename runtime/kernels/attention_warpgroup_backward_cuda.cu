@@ -16,15 +16,9 @@ struct BackwardOperands {
   Bf16* dqkv;
 };
 
-// What may be chosen by measurement.
-struct Tuning {
-  static constexpr int kWarpgroups = 2;
-  static constexpr int kBlocks = 1;     // of a multiprocessor
-  static constexpr bool kStays = true;  // a block takes item after item, instead of one each
-};
+using Tuned = Tuning</*consumers=*/2, /*blocks=*/1, /*stages=*/4, /*stays=*/true>;
 
-constexpr int kRows = Tuning::kWarpgroups * kTileRows;  // of an item
-constexpr int kThreads = Tuning::kWarpgroups * kWarpgroup;
+constexpr int kRows = Tuned::kRows;  // of an item
 constexpr int kRowElements = kRows * kHopperWidth;
 static_assert(RowTerms::kPadding % kRows == 0);
 
@@ -42,52 +36,52 @@ constexpr int kTileTerms = kSlope + 1;
 constexpr int kTileTermFloats = kTileTerms * kTileRows;
 constexpr int kFlatFloats = 12;  // four rows of scale, factor and slope
 
-using KeyMemory = Memory<2 * kRows, kTileTermFloats, kFlatFloats>;
+using KeyMemory = Memory<Tuned, 2, kTileTermFloats, kFlatFloats>;
+
+using KeyItems = Items<true, kRows>;
 
 template <bool kFlat>
 struct KeyCopies {
-  using Way = attention::Way<true, kRows>;
+  using Memory = KeyMemory;
+  using Items = KeyItems;
 
   const BackwardOperands& operands;
   const KeyMemory& memory;
-  Way way;
 
-  __device__ __forceinline__ void BeginItem(const Step& step) const {
-    const Copier<kThreads> copier;
+  __device__ __forceinline__ void BeginItem(int slot, const Item& item) const {
     const Shape& shape = operands.shape;
-    const auto stride = static_cast<int>(shape.qkv_stride());
-    const Bf16* keys =
-        operands.qkv + step.qkv_offset + shape.out_stride() + int64_t{step.own} * stride;
-    Bf16* own = memory.Item(step.round);
-    const int valid = shape.length - step.own;
-    copier.Begin<kRows>(own, keys, stride, valid);
-    copier.Begin<kRows>(own + kRowElements, keys + shape.out_stride(), stride, valid);
-    if (!kFlat || threadIdx.x >= kFlatFloats / 4) return;
+    const Copier copier(shape.qkv_stride());
+    const Bf16* keys = operands.qkv + shape.QueryOffset(item.pair) + shape.out_stride() +
+                       item.own * shape.qkv_stride();
+    const int valid = shape.length - item.own;
+    copier.Begin<kRows>(memory.Rows(slot), keys, valid);
+    copier.Begin<kRows>(memory.Rows(slot) + kRowElements, keys + shape.out_stride(), valid);
+    if (!kFlat || Lane() >= kFlatFloats / 4) return;
     static_assert(kScale == 0 && kFactor == 2 && kSlope == 4);
-    const int term = 2 * static_cast<int>(threadIdx.x);
-    CopyAsync16(memory.ItemTerms(step.round) + threadIdx.x * 4,
-                TermsFrom(operands.rows, step.pair, 0) + term * RowTerms::kBlock);
+    CopyAsync16(memory.ItemTerms(slot) + Lane() * 4,
+                TermsFrom(operands.rows, item.pair, 0) + 2 * Lane() * RowTerms::kBlock);
   }
 
-  __device__ __forceinline__ void BeginTile(int turn, const Step& step) const {
-    const Copier<kThreads> copier;
+  __device__ __forceinline__ void BeginTile(int stage, const Item& item, int row) const {
     const Shape& shape = operands.shape;
-    const auto stride = static_cast<int>(shape.qkv_stride());
-    const auto out_stride = static_cast<int>(shape.out_stride());
-    Bf16* tile = memory.Tile(turn);
-    const int valid = shape.length - step.other;
-    copier.Begin<kTileRows>(tile, operands.qkv + step.qkv_offset + int64_t{step.other} * stride,
-                            stride, valid);
-    copier.Begin<kTileRows>(tile + kTileElements,
-                            operands.dout + step.out_offset + int64_t{step.other} * out_stride,
-                            out_stride, valid);
+    Bf16* tile = memory.Tile(stage);
+    const int valid = shape.length - row;
+    Copier(shape.qkv_stride())
+        .Begin<kTileRows>(
+            tile, operands.qkv + shape.QueryOffset(item.pair) + row * shape.qkv_stride(), valid);
+    Copier(shape.out_stride())
+        .Begin<kTileRows>(tile + kTileElements,
+                          operands.dout + shape.OutOffset(item.pair) + row * shape.out_stride(),
+                          valid);
     constexpr int kBlockChunks = kTileTerms * RowTerms::kBlock / 4;
-    static_assert(kTileTermFloats / 4 <= kThreads);
-    const int thread = static_cast<int>(threadIdx.x);
-    if (thread >= kTileTermFloats / 4) return;
-    const int skipped = thread / kBlockChunks * (kRowTerms - kTileTerms) * RowTerms::kBlock;
-    CopyAsync16(memory.TileTerms(turn) + thread * 4,
-                TermsFrom(operands.rows, step.pair, step.other) + thread * 4 + skipped);
+    const float* from = TermsFrom(operands.rows, item.pair, row);
+#pragma unroll
+    for (int begin = 0; begin < kTileTermFloats / 4; begin += kWarp) {
+      const int chunk = begin + Lane();
+      if (chunk >= kTileTermFloats / 4) return;
+      const int skipped = chunk / kBlockChunks * (kRowTerms - kTileTerms) * RowTerms::kBlock;
+      CopyAsync16(memory.TileTerms(stage) + chunk * 4, from + chunk * 4 + skipped);
+    }
   }
 };
 
@@ -133,243 +127,216 @@ __device__ __forceinline__ void KeyGradients(Sums& scores, Sums& dprobs, const f
 }
 
 template <bool kWithEntropy, bool kFlat>
-__global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
-    WarpgroupKeyGradientKernel(BackwardOperands operands) {
+__device__ __forceinline__ void MakeKeyGradients(const BackwardOperands& operands,
+                                                 const KeyMemory& memory) {
+  Consumer<KeyMemory> consumer(memory);
+  const int warp_row = WarpRow();  // the warp's first, in an item
+  while (consumer.WaitForItem()) {
+    Fragments keys;
+    Fragments values;
+    FlatTerms flat;
+    LoadRows(keys, consumer.rows());
+    LoadRows(values, consumer.rows() + kRowElements);
+    if constexpr (kFlat) flat.Load(memory.ItemTerms(consumer.slot()));
+    const Item item = consumer.TakeItem();
+    Sums scores;
+    Sums dprobs;
+    auto begin_scores = [&] {
+      BeginTransposed(scores, keys, consumer.tile());
+      BeginTransposed(dprobs, values, consumer.tile() + kTileElements);
+      CommitProducts();
+    };
+    Fragments probs;  // of one tile, while scores of the next are made
+    Fragments gradients;
+    Sums dkeys;
+    Sums dvalues;
+    auto begin_sums = [&](const Bf16* tile) {
+      BeginSum(dvalues, probs, tile + kTileElements);
+      BeginSum(dkeys, gradients, tile);
+      CommitProducts();
+    };
+    auto make_gradients = [&] {
+      KeyGradients<kWithEntropy, kFlat>(scores, dprobs, memory.TileTerms(consumer.stage()), flat);
+    };
+
+    int left = item.tiles - consumer.Skip(KeyItems::Skipped(item, consumer.number()));
+    SetZero<kHopperWidth>(dkeys);
+    SetZero<kHopperWidth>(dvalues);
+    BeginProducts();
+    begin_scores();
+    WaitForProducts<0>(scores[0], dprobs[0]);
+    MaskScores<true>(scores, KeyItems::RowOf(item, item.tiles - left) - item.own - warp_row);
+    make_gradients();
+    // Row 0 of a sequence, in its one column that is not masked.
+    if (kFlat && item.own == 0 && threadIdx.x == 0) dprobs[0][0][0] = 0.0F;
+    Pack(probs, scores);
+    Pack(gradients, dprobs);
+    while (--left > 0) {
+      const auto before = consumer.Advance();
+      BeginProducts();
+      begin_scores();
+      begin_sums(memory.Tile(before.stage));
+      WaitForProducts<1>(scores[0], dprobs[0]);
+      make_gradients();
+      WaitForProducts<0>(dkeys[0], dvalues[0]);
+      consumer.Release(before);
+      Pack(probs, scores);
+      Pack(gradients, dprobs);
+    }
+    BeginProducts();
+    begin_sums(consumer.tile());
+    WaitForProducts<0>(dkeys[0], dvalues[0]);
+    consumer.FinishItem();
+    const Shape& shape = operands.shape;
+    const int key = item.own + warp_row;
+    const int64_t stride = shape.qkv_stride();
+    Bf16* to = operands.dqkv + shape.QueryOffset(item.pair) + shape.out_stride() + key * stride;
+    StoreRows<kHopperWidth>(dkeys, to, stride, shape.length - key);
+    StoreRows<kHopperWidth>(dvalues, to + shape.out_stride(), stride, shape.length - key);
+  }
+}
+
+template <bool kWithEntropy, bool kFlat>
+__global__ void __launch_bounds__(Tuned::kThreads, Tuned::kBlocks)
+    WarpgroupKeyGradientKernel(BackwardOperands operands, Schedule schedule) {
   if constexpr (!kWarpgroupProducts) {
     Trap();
     return;
   }
   const KeyMemory memory;
-  const KeyCopies<kFlat> copies = {operands, memory, {operands.order, operands.shape}};
-  BeginWay(copies);
-
-  const int warp_row = static_cast<int>(threadIdx.x) / kWarp * 16;  // the warp's first, in an item
-  Fragments keys;
-  Fragments values;
-  FlatTerms flat;
-  auto load_rows = [&](int round) {
-    const Bf16* own = memory.Item(round);
-    LoadRows(keys, own);
-    LoadRows(values, own + kRowElements);
-    if constexpr (kFlat) flat.Load(memory.ItemTerms(round));
-  };
-  Sums scores;
-  Sums dprobs;
-  auto begin_scores = [&](int turn) {
-    BeginTransposed(scores, keys, memory.Tile(turn));
-    BeginTransposed(dprobs, values, memory.Tile(turn) + kTileElements);
-    CommitProducts();
-  };
-  Fragments probs;  // of one tile, while scores of the next are made
-  Fragments gradients;
-  Sums dkeys;
-  Sums dvalues;
-  auto begin_sums = [&](int turn) {
-    BeginSum(dvalues, probs, memory.Tile(turn) + kTileElements);
-    BeginSum(dkeys, gradients, memory.Tile(turn));
-    CommitProducts();
-  };
-  auto make_gradients = [&](int turn, int own, int other) {
-    const int behind = other - own - warp_row;
-    if (behind < 15) MaskScores<true>(scores, behind);
-    KeyGradients<kWithEntropy, kFlat>(scores, dprobs, memory.TileTerms(turn), flat);
-    // Row 0 of a sequence, in its one column that is not masked.
-    if (kFlat && other == 0 && threadIdx.x == 0) dprobs[0][0][0] = 0.0F;
-  };
-  auto store = [&](const Step& step) {
-    const Shape& shape = operands.shape;
-    const int key = step.own + warp_row;
-    const int64_t stride = shape.qkv_stride();
-    Bf16* to = operands.dqkv + step.qkv_offset + shape.out_stride() + key * stride;
-    StoreRows<kHopperWidth>(dkeys, to, stride, shape.length - key);
-    StoreRows<kHopperWidth>(dvalues, to + shape.out_stride(), stride, shape.length - key);
-  };
-  auto clear = [&] {
-    SetZero<kHopperWidth>(dkeys);
-    SetZero<kHopperWidth>(dvalues);
-  };
-
-  clear();
-  load_rows(0);
-  BeginProducts();
-  begin_scores(0);
-  Proceed(copies, -1);
-  WaitForProducts<0>(scores[0], dprobs[0]);
-  make_gradients(0, memory.At(0).own, memory.At(0).other);
-  int turn = 0;
-  bool ended = false;  // whether sums under way are the item's last
-  for (Step next = memory.At(1);;) {
-    WaitForProducts<0>(dkeys[0], dvalues[0]);
-    if (ended) {
-      store(memory.At(turn - 1));
-      clear();
-    }
-    Pack(probs, scores);
-    Pack(gradients, dprobs);
-    if (next.pair < 0) break;
-    ended = KeyCopies<kFlat>::Way::IsFirst(next);
-    if (ended) load_rows(next.round);
-    BeginProducts();
-    begin_scores(turn + 1);
-    begin_sums(turn);
-    Proceed(copies, turn);
-    WaitForProducts<1>(scores[0], dprobs[0]);
-    make_gradients(turn + 1, next.own, next.other);
-    next = memory.At(turn + 2);
-    turn = Uniform(turn + 1);
-  }
-  BeginProducts();
-  begin_sums(turn);
-  WaitForProducts<0>(dkeys[0], dvalues[0]);
-  store(memory.At(turn));
+  RunPipeline<Tuned>(KeyCopies<kFlat>{operands, memory}, schedule, [&] {
+    MakeKeyGradients<kWithEntropy, kFlat>(operands, memory);
+  });
 }
 
 // ---- dQ and the temperature's moments ----
 
-using QueryMemory = Memory<2 * kRows, 0, kRowTerms * kRows>;
+using QueryMemory = Memory<Tuned, 2, 0, kRowTerms * kRows>;
+using QueryItems = Items<false, kRows>;
 
 struct QueryCopies {
-  using Way = attention::Way<false, kRows>;
+  using Memory = QueryMemory;
+  using Items = QueryItems;
 
   const BackwardOperands& operands;
   const QueryMemory& memory;
-  Way way;
 
-  __device__ __forceinline__ void BeginItem(const Step& step) const {
-    const Copier<kThreads> copier;
+  __device__ __forceinline__ void BeginItem(int slot, const Item& item) const {
     const Shape& shape = operands.shape;
-    const auto stride = static_cast<int>(shape.qkv_stride());
-    const auto out_stride = static_cast<int>(shape.out_stride());
-    Bf16* own = memory.Item(step.round);
-    const int valid = shape.length - step.own;
-    copier.Begin<kRows>(own, operands.qkv + step.qkv_offset + int64_t{step.own} * stride, stride,
-                        valid);
-    copier.Begin<kRows>(own + kRowElements,
-                        operands.dout + step.out_offset + int64_t{step.own} * out_stride,
-                        out_stride, valid);
-    const float* from = TermsFrom(operands.rows, step.pair, step.own);
-    float* terms = memory.ItemTerms(step.round);
-    static_assert(kRowTerms * kRows / 4 % kThreads == 0);
+    const int valid = shape.length - item.own;
+    Bf16* rows = memory.Rows(slot);
+    Copier(shape.qkv_stride())
+        .Begin<kRows>(
+            rows, operands.qkv + shape.QueryOffset(item.pair) + item.own * shape.qkv_stride(),
+            valid);
+    Copier(shape.out_stride())
+        .Begin<kRows>(rows + kRowElements,
+                      operands.dout + shape.OutOffset(item.pair) + item.own * shape.out_stride(),
+                      valid);
+    const float* from = TermsFrom(operands.rows, item.pair, item.own) + Lane() * 4;
+    float* terms = memory.ItemTerms(slot) + Lane() * 4;
+    static_assert(kRowTerms * kRows % (kWarp * 4) == 0);
 #pragma unroll
-    for (int begin = 0; begin < kRowTerms * kRows; begin += kThreads * 4) {
-      const int at = begin + static_cast<int>(threadIdx.x) * 4;
-      CopyAsync16(terms + at, from + at);
-    }
+    for (int at = 0; at < kRowTerms * kRows; at += kWarp * 4) CopyAsync16(terms + at, from + at);
   }
 
-  __device__ __forceinline__ void BeginTile(int turn, const Step& step) const {
-    const Copier<kThreads> copier;
+  __device__ __forceinline__ void BeginTile(int stage, const Item& item, int row) const {
     const Shape& shape = operands.shape;
-    const auto stride = static_cast<int>(shape.qkv_stride());
-    const Bf16* keys =
-        operands.qkv + step.qkv_offset + shape.out_stride() + int64_t{step.other} * stride;
-    Bf16* tile = memory.Tile(turn);
-    const int valid = shape.length - step.other;
-    copier.Begin<kTileRows>(tile, keys, stride, valid);
-    copier.Begin<kTileRows>(tile + kTileElements, keys + shape.out_stride(), stride, valid);
+    const Copier copier(shape.qkv_stride());
+    const Bf16* keys = operands.qkv + shape.QueryOffset(item.pair) + shape.out_stride() +
+                       row * shape.qkv_stride();
+    Bf16* tile = memory.Tile(stage);
+    copier.Begin<kTileRows>(tile, keys, shape.length - row);
+    copier.Begin<kTileRows>(tile + kTileElements, keys + shape.out_stride(), shape.length - row);
   }
 };
 
 template <bool kWithEntropy, bool kWithMoment>
-__global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
-    WarpgroupQueryGradientKernel(BackwardOperands operands) {
+__device__ __forceinline__ void MakeQueryGradients(const BackwardOperands& operands,
+                                                   const QueryMemory& memory) {
+  Consumer<QueryMemory> consumer(memory);
+  const int warp_row = WarpRow();  // the warp's first, in an item
+  while (consumer.WaitForItem()) {
+    Fragments queries;
+    Fragments douts;
+    LoadRows(queries, consumer.rows());
+    LoadRows(douts, consumer.rows() + kRowElements);
+    constexpr int kBlock = RowTerms::kBlock;
+    LaneTerms<1> terms(memory.ItemTerms(consumer.slot()) +
+                       warp_row / kBlock * (kRowTerms * kBlock) + warp_row % kBlock);
+    const Item item = consumer.TakeItem();
+    Sums scores;
+    Sums dprobs;
+    auto begin_scores = [&] {
+      BeginTransposed(scores, queries, consumer.tile());
+      BeginTransposed(dprobs, douts, consumer.tile() + kTileElements);
+      CommitProducts();
+    };
+    Fragments gradients;  // of one tile, while scores of the next are made
+    Sums dqueries;
+    auto begin_sums = [&](const Bf16* tile) {
+      BeginSum(dqueries, gradients, tile);
+      CommitProducts();
+    };
+    auto make_gradients = [&] {
+      Gradients<kWithEntropy, kWithMoment, 1>(scores, dprobs, terms);
+    };
+
+    int left = item.tiles - consumer.Skip(QueryItems::Skipped(item, consumer.number()));
+    SetZero<kHopperWidth>(dqueries);
+    BeginProducts();
+    begin_scores();
+    WaitForProducts<0>(scores[0], dprobs[0]);
+    MaskScores<false>(scores, item.own + warp_row - QueryItems::RowOf(item, item.tiles - left));
+    make_gradients();
+    Pack(gradients, dprobs);
+    while (--left > 0) {
+      const auto before = consumer.Advance();
+      BeginProducts();
+      begin_scores();
+      begin_sums(memory.Tile(before.stage));
+      WaitForProducts<1>(scores[0], dprobs[0]);
+      make_gradients();
+      WaitForProducts<0>(dqueries[0]);
+      consumer.Release(before);
+      Pack(gradients, dprobs);
+    }
+    BeginProducts();
+    begin_sums(consumer.tile());
+    WaitForProducts<0>(dqueries[0]);
+    consumer.FinishItem();
+    const int query = item.own + warp_row;
+    if constexpr (kWithMoment) StoreMoments(terms, operands.rows.Of(item.pair, query));
+    const Shape& shape = operands.shape;
+    const int64_t stride = shape.qkv_stride();
+    StoreRows<kHopperWidth>(dqueries,
+                            operands.dqkv + shape.QueryOffset(item.pair) + query * stride, stride,
+                            shape.length - query);
+  }
+}
+
+template <bool kWithEntropy, bool kWithMoment>
+__global__ void __launch_bounds__(Tuned::kThreads, Tuned::kBlocks)
+    WarpgroupQueryGradientKernel(BackwardOperands operands, Schedule schedule) {
   if constexpr (!kWarpgroupProducts) {
     Trap();
     return;
   }
   const QueryMemory memory;
-  const QueryCopies copies = {operands, memory, {operands.order, operands.shape}};
-  BeginWay(copies);
-
-  const int warp_row = static_cast<int>(threadIdx.x) / kWarp * 16;  // the warp's first, in an item
-  Fragments queries;
-  Fragments douts;
-  LaneTerms<1> terms;
-  auto load_rows = [&](int round) {
-    const Bf16* own = memory.Item(round);
-    LoadRows(queries, own);
-    LoadRows(douts, own + kRowElements);
-    constexpr int kBlock = RowTerms::kBlock;
-    terms = LaneTerms<1>(memory.ItemTerms(round) + warp_row / kBlock * (kRowTerms * kBlock) +
-                         warp_row % kBlock);
-  };
-  Sums scores;
-  Sums dprobs;
-  auto begin_scores = [&](int turn) {
-    BeginTransposed(scores, queries, memory.Tile(turn));
-    BeginTransposed(dprobs, douts, memory.Tile(turn) + kTileElements);
-    CommitProducts();
-  };
-  Fragments gradients;  // of one tile, while scores of the next are made
-  Sums dqueries;
-  auto begin_sums = [&](int turn) {
-    BeginSum(dqueries, gradients, memory.Tile(turn));
-    CommitProducts();
-  };
-  auto make_gradients = [&](int own, int other) {
-    const int before = own + warp_row - other;
-    if (before < kTileRows - 1) MaskScores<false>(scores, before);
-    Gradients<kWithEntropy, kWithMoment, 1>(scores, dprobs, terms);
-  };
-  auto store_moments = [&](const Step& step) {
-    if constexpr (kWithMoment) {
-      StoreMoments(terms, operands.rows.Of(step.pair, step.own + warp_row));
-    }
-  };
-  auto store = [&](const Step& step) {
-    const int query = step.own + warp_row;
-    const int64_t stride = operands.shape.qkv_stride();
-    StoreRows<kHopperWidth>(dqueries, operands.dqkv + step.qkv_offset + query * stride, stride,
-                            operands.shape.length - query);
-  };
-
-  SetZero<kHopperWidth>(dqueries);
-  load_rows(0);
-  BeginProducts();
-  begin_scores(0);
-  Proceed(copies, -1);
-  WaitForProducts<0>(scores[0], dprobs[0]);
-  make_gradients(memory.At(0).own, memory.At(0).other);
-  int turn = 0;
-  bool ended = false;  // whether sums under way are the item's last
-  for (Step next = memory.At(1);;) {
-    WaitForProducts<0>(dqueries[0]);
-    if (ended) {
-      store(memory.At(turn - 1));
-      SetZero<kHopperWidth>(dqueries);
-    }
-    Pack(gradients, dprobs);
-    if (next.pair < 0) break;
-    ended = QueryCopies::Way::IsFirst(next);
-    if (ended) {
-      store_moments(memory.At(turn));
-      load_rows(next.round);
-    }
-    BeginProducts();
-    begin_scores(turn + 1);
-    begin_sums(turn);
-    Proceed(copies, turn);
-    WaitForProducts<1>(scores[0], dprobs[0]);
-    make_gradients(next.own, next.other);
-    next = memory.At(turn + 2);
-    turn = Uniform(turn + 1);
-  }
-  store_moments(memory.At(turn));
-  BeginProducts();
-  begin_sums(turn);
-  WaitForProducts<0>(dqueries[0]);
-  store(memory.At(turn));
+  RunPipeline<Tuned>(QueryCopies{operands, memory}, schedule, [&] {
+    MakeQueryGradients<kWithEntropy, kWithMoment>(operands, memory);
+  });
 }
 
 // ---- launches ----
 
 template <bool kWithEntropy>
 void LaunchGradients(Context& context, const BackwardOperands& operands, bool flat, bool moment) {
-  LaunchItems<Tuning>(context,
+  LaunchItems<Tuned>(context,
                       flat ? WarpgroupKeyGradientKernel<kWithEntropy, true>
                            : WarpgroupKeyGradientKernel<kWithEntropy, false>,
                       KeyMemory::kBytes, operands.order, operands);
-  LaunchItems<Tuning>(context,
+  LaunchItems<Tuned>(context,
                       moment ? WarpgroupQueryGradientKernel<kWithEntropy, true>
                              : WarpgroupQueryGradientKernel<kWithEntropy, false>,
                       QueryMemory::kBytes, operands.order, operands);

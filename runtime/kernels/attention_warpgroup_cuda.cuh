@@ -1,16 +1,18 @@
 // What attention on Hopper's tensor cores is made of, for head width 64: swizzled tiles, products of them by warpgroups, and the
-// way of a block through its work.
+// pipeline that brings tiles to warpgroups.
 //
 // A warpgroup owns 64 rows of a pair (keys or queries), kept in registers as left operands; the tiles of 64 rows that it goes
-// over are right operands. Two warpgroups share a tile, or copying tiles would be the limit. A block stays on its
-// multiprocessor and takes one item after another (64 rows for each warpgroup): the first tiles of an item are copied while
-// the one before is worked on, so that no item waits for memory at its start.
+// over are right operands. A block's warpgroups share tiles, or copying them would be the limit. It stays on its multiprocessor
+// and takes one item after another (64 rows for each warpgroup): the first tiles of an item are copied while the one before is
+// worked on, so that no item waits for memory at its start.
 #ifndef ENTRAIN_RUNTIME_KERNELS_ATTENTION_WARPGROUP_CUDA_CUH_
 #define ENTRAIN_RUNTIME_KERNELS_ATTENTION_WARPGROUP_CUDA_CUH_
 
 #include <algorithm>
 
+#include "runtime/device/device_memory.h"
 #include "runtime/kernels/attention_tile_cuda.cuh"
+#include "runtime/kernels/cuda_scratch.h"
 #include "runtime/kernels/cuda_warpgroup.cuh"
 
 namespace entrain::cuda::attention {
@@ -85,172 +87,334 @@ __device__ __forceinline__ void Pack(Fragments& a, const Sums& sums) {
   for (int k = 0; k < kTileRows / 16; ++k) PackRows(a[k], sums[0][2 * k], sums[0][2 * k + 1]);
 }
 
-// This thread's part in copying rows to tiles: of each pass over a few rows, one chunk. For a moment: nothing of it is kept.
-template <int kThreads>
+// A warp's part in copying rows to tiles: of each pass over four rows, a chunk a lane.
 class Copier {
  public:
-  __device__ __forceinline__ Copier() {
-    const int thread = ThreadReadAnew();
-    row_ = thread / kRowChunks;
-    column_ = thread % kRowChunks;
-  }
+  __device__ __forceinline__ explicit Copier(int64_t stride)
+      : stride_(stride), row_(Lane() / kRowChunks), column_(Lane() % kRowChunks) {}
 
   // Begins to copy kRows rows, `stride` elements apart; zeros from row `valid` on.
   template <int kRows>
-  __device__ __forceinline__ void Begin(Bf16* tile, const Bf16* rows, int stride, int valid) const {
-    static_assert(kRows % kPassRows == 0);
-    const Bf16* from = rows + (row_ * stride + column_ * kChunk);
-    Bf16* to = tile + row_ * kHopperWidth + (column_ ^ row_ % 8) * kChunk;
-#pragma unroll
-    for (int row = 0; row < kRows; row += kPassRows) {
-      CopyAsync16(to + row * kHopperWidth, from + row * stride, row_ + row < valid);
+  __device__ __forceinline__ void Begin(Bf16* tile, const Bf16* rows, int valid) const {
+    if (valid >= kRows) {
+      BeginPasses<kRows, true>(tile, rows, valid);
+    } else {
+      BeginPasses<kRows, false>(tile, rows, valid);
     }
   }
 
  private:
   static constexpr int kRowChunks = kHopperWidth / kChunk;
-  static constexpr int kPassRows = kThreads / kRowChunks;
-  static_assert(kPassRows % 8 == 0, "a row of every pass has the same places");
+  static constexpr int kPassRows = kWarp / kRowChunks;
+  static_assert(kPassRows == 4, "every other pass has the same places");
 
+  template <int kRows, bool kWhole>
+  __device__ __forceinline__ void BeginPasses(Bf16* tile, const Bf16* rows, int valid) const {
+    static_assert(kRows % kPassRows == 0);
+    const Bf16* from = rows + row_ * stride_ + column_ * kChunk;
+    Bf16* to[] = {tile + row_ * kHopperWidth + (column_ ^ row_) * kChunk,
+                  tile + row_ * kHopperWidth + (column_ ^ row_ ^ kPassRows) * kChunk};
+#pragma unroll
+    for (int row = 0; row < kRows; row += kPassRows) {
+      CopyAsync16(to[row / kPassRows % 2] + row * kHopperWidth, from,
+                  kWhole || row_ + row < valid);
+      from += kPassRows * stride_;
+    }
+  }
+
+  int64_t stride_;
   int row_;
   int column_;
 };
 
-// ---- a block's way through its work ----
+// ---- a block's work ----
 
-// Tiles in shared memory: sums are made of one, scores of the next, the one after is there and another on its way. So one
-// barrier a tile is enough, which comes when products have just been begun.
-inline constexpr int kStages = 4;
+// What may be chosen by measurement. kConsumers: warpgroups that make products, of 64 rows each; kBlocks of a multiprocessor;
+// kStages: tiles in shared memory, at least 3; kStays: blocks take item after item, instead of one each.
+template <int kConsumersOf, int kBlocksOf, int kStagesOf, bool kStaysOf>
+struct Tuning {
+  static constexpr int kConsumers = kConsumersOf;
+  static constexpr int kBlocks = kBlocksOf;
+  static constexpr int kStages = kStagesOf;
+  static constexpr bool kStays = kStaysOf;
+  static constexpr int kRows = kConsumers * kTileRows;  // of an item
+  // A warpgroup for the producer, because registers are given and taken by whole ones.
+  static constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
+  static constexpr int kProducerRegisters = kConsumers == 2 ? 24 : 32;
+  static constexpr int kConsumerRegisters = kConsumers == 2 ? 240 : 160;
+};
+
+// In which order blocks take items: whichever is free takes the next.
+struct Schedule {
+  TileOrder order;
+  unsigned* taken;  // items, beyond the first one of each block
+
+  __device__ __forceinline__ unsigned First() const { return blockIdx.x; }
+  __device__ __forceinline__ unsigned Next() const { return gridDim.x + atomicAdd(taken, 1U); }
+};
+
+// What a block has to do for some of a pair's rows: it goes over `tiles` tiles of 64 other rows. The first is the one that the
+// last of its consumers (of keys: the first) meet on the diagonal. pair = −1: none are left.
+struct Item {
+  int pair;
+  int own;  // first of its rows
+  int tiles;
+};
+
+// Items of kRows keys, each over the queries that see one of them, in order; or of kRows queries, each over the keys that they
+// see, from the last one to the first. Either way a consumer goes past some tiles of which its rows see nothing, then meets
+// the one tile that it sees a part of, and sees all of those after it.
+template <bool kOwnKeys, int kRows>
+struct Items {
+  __device__ __forceinline__ static Item Find(const TileOrder& order, int length, unsigned number) {
+    Item item = {.pair = -1, .own = 0, .tiles = 1};
+    if (number >= order.blocks()) return item;
+    int rank;
+    order.Find(number, rank, item.pair);
+    item.own = (kOwnKeys ? rank : order.tiles - 1 - rank) * kRows;
+    const int end = kOwnKeys ? length : min(item.own + kRows, length);
+    item.tiles = (end + kTileRows - 1) / kTileRows - (kOwnKeys ? item.own / kTileRows : 0);
+    return item;
+  }
+  // First row of tile number i of the item.
+  __device__ __forceinline__ static int RowOf(const Item& item, int i) {
+    return kOwnKeys ? item.own + i * kTileRows : (item.tiles - 1 - i) * kTileRows;
+  }
+  // How many tiles the consumer goes past. One whose rows are all behind the sequence's end works on the last tile, in vain.
+  __device__ __forceinline__ static int Skipped(const Item& item, int consumer) {
+    if constexpr (kOwnKeys) return min(consumer, item.tiles - 1);
+    return max(item.tiles - 1 - (item.own / kTileRows + consumer), 0);
+  }
+};
+
+// ---- the pipeline ----
+//
+// One warp, the producer, copies tiles to a ring of stages; the warpgroups, its consumers, never wait for each other, so that
+// one's exponentials run beside another's products. Tiles of all items of a block are numbered: turn t has stage t % kStages,
+// in round t / kStages of the ring. Barriers, whose phases are such rounds:
+//   full[s]        1 arrival, of the producer's lane 0, when the tile is there for products, and, if it is an item's first, the
+//                  item's rows, terms and Item, too
+//   empty[s]       an arrival of each consumers' warp, when its products with the tile are done. Each has waited for full[s] of
+//                  the same round before, even for a tile that it goes past: so nobody is ever ahead by a phase
+//   item_empty[i]  an arrival of each consumers' warp, when it has the item's rows in registers; phases are items / kItems
+// Full of turn t − 2 is told before the producer waits for anything of turn t. It waits for empty of turn t − kStages, for
+// which consumers need no tile after t − kStages + 1 ≤ t − 2; and at an item's first turn for the start of the item but one
+// before, which needs no tile after t − 2. So nobody waits for what waits for him.
+
 inline constexpr int kItems = 2;  // whose rows may be in shared memory
 
-// A tile that the block goes over, for the rows that it owns.
-struct alignas(16) Step {
-  int round;           // number of the item among the block's
-  int pair;            // or −1 after the last item
-  int own;             // the first of the item's rows
-  int other;           // the first of the tile's rows
-  int64_t qkv_offset;  // of the pair's q
-  int64_t out_offset;
+// Where a turn stands in the ring.
+template <int kStages>
+struct Turn {
+  int stage = 0;
+  unsigned parity = 0;  // of the round
+
+  __device__ __forceinline__ void Advance() {
+    if (++stage < kStages) return;
+    stage = 0;
+    parity ^= 1U;
+  }
 };
 
-// Items of kRows keys, each over the queries that see one of them, or of kRows queries, each over the keys that they see.
-template <bool kOwnKeys, int kRows>
-class Way {
- public:
-  __device__ __forceinline__ Way(const TileOrder& order, const Shape& shape)
-      : order_(order), shape_(shape) {}
-
-  __device__ __forceinline__ Step First() const { return FirstOf(0); }
-  __device__ __forceinline__ Step After(Step step) const {
-    if (step.pair < 0) return step;
-    step.other += kTileRows;
-    if (step.other < (kOwnKeys ? shape_.length : min(step.own + kRows, shape_.length))) return step;
-    return FirstOf(step.round + 1);
-  }
-  __device__ __forceinline__ static bool IsFirst(const Step& step) {
-    return step.other == (kOwnKeys ? step.own : 0);
-  }
-
- private:
-  // Items are sorted by their work, falling: every other round blocks take them in reverse, so that all have as much to do.
-  __device__ __forceinline__ Step FirstOf(int round) const {
-    const unsigned place = round % 2 == 0 ? blockIdx.x : gridDim.x - 1 - blockIdx.x;
-    const unsigned item = static_cast<unsigned>(round) * gridDim.x + place;
-    Step step = {.round = round, .pair = -1};
-    if (item >= order_.blocks()) return step;
-    int rank;
-    order_.Find(item, rank, step.pair);
-    step.own = (kOwnKeys ? rank : order_.tiles - 1 - rank) * kRows;
-    step.other = kOwnKeys ? step.own : 0;
-    step.qkv_offset = shape_.QueryOffset(step.pair);
-    step.out_offset = shape_.OutOffset(step.pair);
-    return step;
-  }
-
-  const TileOrder& order_;
-  const Shape& shape_;
-};
-
-// Where number `turn` lies in memory for kSlots.
-template <int kSlots>
-__device__ __forceinline__ int Slot(int turn) {
-  return static_cast<int>(static_cast<unsigned>(turn) % kSlots);
-}
-
-// Shared memory: tiles in pairs (queries and dO, or keys and values), an item's rows (kItemRows, of one tensor or two), and
-// floats that go with a tile and with an item.
-template <int kItemRows, int kTileFloats, int kItemFloats>
+// Shared memory: tiles in pairs (queries and dO, or keys and values), an item's rows (of kTensors tensors), and floats that go
+// with a tile and with an item.
+template <typename Tuned, int kTensors, int kTileFloats, int kItemFloats>
 struct Memory {
-  static constexpr int kItemElements = kItemRows * kHopperWidth;
+  static constexpr int kStages = Tuned::kStages;
+  static constexpr int kConsumerWarps = Tuned::kConsumers * (kWarpgroup / kWarp);
+  static constexpr int kItemElements = kTensors * Tuned::kRows * kHopperWidth;
+  static constexpr int kBarriers = 2 * kStages + kItems;
   static constexpr int kBytes =
       kTileAlignment +
       (kStages * 2 * kTileElements + kItems * kItemElements) * static_cast<int>(sizeof(Bf16)) +
       (kStages * kTileFloats + kItems * kItemFloats) * static_cast<int>(sizeof(float)) +
-      kStages * static_cast<int>(sizeof(Step));
-  static_assert(kTileFloats % 4 == 0 && kItemFloats % 4 == 0);
+      kBarriers * static_cast<int>(sizeof(uint64_t)) + kItems * static_cast<int>(sizeof(Item));
+  static_assert(kStages >= 3 && kTileFloats % 4 == 0 && kItemFloats % 4 == 0);
 
   Bf16* tiles = reinterpret_cast<Bf16*>(AlignedShared());
 
-  __device__ __forceinline__ Bf16* Tile(int turn) const {
-    return tiles + Slot<kStages>(turn) * (2 * kTileElements);
+  __device__ __forceinline__ Bf16* Tile(int stage) const {
+    return tiles + stage * (2 * kTileElements);
   }
-  __device__ __forceinline__ Bf16* Item(int round) const {
-    return tiles + kStages * 2 * kTileElements + Slot<kItems>(round) * kItemElements;
+  __device__ __forceinline__ Bf16* Rows(int slot) const {
+    return Tile(kStages) + slot * kItemElements;
   }
-  __device__ __forceinline__ float* TileTerms(int turn) const {
-    return reinterpret_cast<float*>(Item(0) + kItems * kItemElements) +
-           Slot<kStages>(turn) * kTileFloats;
+  __device__ __forceinline__ float* TileTerms(int stage) const {
+    return reinterpret_cast<float*>(Rows(kItems)) + stage * kTileFloats;
   }
-  __device__ __forceinline__ float* ItemTerms(int round) const {
-    return TileTerms(0) + kStages * kTileFloats + Slot<kItems>(round) * kItemFloats;
+  __device__ __forceinline__ float* ItemTerms(int slot) const {
+    return TileTerms(kStages) + slot * kItemFloats;
   }
-  __device__ __forceinline__ Step& At(int turn) const {
-    return reinterpret_cast<Step*>(ItemTerms(0) + kItems * kItemFloats)[Slot<kStages>(turn)];
+  __device__ __forceinline__ uint64_t* Full(int stage) const {
+    return reinterpret_cast<uint64_t*>(ItemTerms(kItems)) + stage;
+  }
+  __device__ __forceinline__ uint64_t* Empty(int stage) const { return Full(kStages) + stage; }
+  __device__ __forceinline__ uint64_t* ItemEmpty(int slot) const { return Empty(kStages) + slot; }
+  __device__ __forceinline__ Item& ItemAt(int slot) const {
+    return reinterpret_cast<Item*>(ItemEmpty(kItems))[slot];
+  }
+
+  // By all threads of the block.
+  __device__ __forceinline__ void InitBarriers() const {
+    if (threadIdx.x == 0) {
+      for (int stage = 0; stage < kStages; ++stage) {
+        InitBarrier(Full(stage), 1);
+        InitBarrier(Empty(stage), kConsumerWarps);
+      }
+      for (int slot = 0; slot < kItems; ++slot) InitBarrier(ItemEmpty(slot), kConsumerWarps);
+    }
+    __syncthreads();
   }
 };
 
-// Begins to copy tile number `turn` of the block's way, the first of an item with its rows. `copies`: of which kernel.
+// By all lanes of a warp, whose lane 0 arrives for them.
+__device__ __forceinline__ void WarpArrivesAt(uint64_t* barrier) {
+  __syncwarp();
+  if (Lane() == 0) ArriveAt(barrier);
+}
+
+// ---- the producer ----
+
+// All but the latest kPending turns' copies are there, of which the last has this stage.
+template <int kPending, typename Memory>
+__device__ __forceinline__ void Publish(const Memory& memory, int stage) {
+  WaitForCopies<kPending>();
+  PublishToProducts();
+  WarpArrivesAt(memory.Full(stage));
+}
+
+// Copies all that the block's consumers need. `copies`: of which kernel.
 template <typename Copies>
-__device__ __forceinline__ void BeginTurn(const Copies& copies, int turn, const Step& step) {
-  if (ThreadReadAnew() == 0) copies.memory.At(turn) = step;
-  if (step.pair >= 0) {
-    if (Copies::Way::IsFirst(step)) copies.BeginItem(step);
-    copies.BeginTile(turn, step);
+__device__ __forceinline__ void Produce(const Copies& copies, const Schedule& schedule) {
+  using Items = typename Copies::Items;
+  constexpr int kStages = Copies::Memory::kStages;
+  const auto& memory = copies.memory;
+  const int length = copies.operands.shape.length;
+  auto before = [](int stage, int turns) { return (stage + kStages - turns) % kStages; };
+  Turn<kStages> turn;
+  bool begun[2] = {};  // whether there was a turn before this one, and one before that
+  unsigned number = schedule.First();
+  for (unsigned round = 0;; ++round) {
+    const Item item = Items::Find(schedule.order, length, number);
+    const unsigned next = Lane() == 0 ? schedule.Next() : 0;  // early: it takes a while to come
+    const int slot = static_cast<int>(round % kItems);
+    for (int i = 0; i < item.tiles; ++i) {
+      if (begun[1]) Publish<1>(memory, before(turn.stage, 2));
+      begun[1] = begun[0];
+      begun[0] = true;
+      if (i == 0) {
+        WaitForPhase(memory.ItemEmpty(slot), round / kItems % 2 ^ 1U);
+        if (Lane() == 0) memory.ItemAt(slot) = item;
+        if (item.pair >= 0) copies.BeginItem(slot, item);
+      }
+      WaitForPhase(memory.Empty(turn.stage), turn.parity ^ 1U);
+      if (item.pair >= 0) copies.BeginTile(turn.stage, item, Items::RowOf(item, i));
+      CommitCopies();
+      turn.Advance();
+    }
+    if (item.pair < 0) break;
+    number = ShuffleFrom(next, 0);
   }
-  CommitCopies();
+  if (begun[1]) Publish<1>(memory, before(turn.stage, 2));
+  Publish<0>(memory, before(turn.stage, 1));
 }
 
-// The first two tiles of the way. They are there when it returns.
-template <typename Copies>
-__device__ __forceinline__ void BeginWay(const Copies& copies) {
-  const Step first = copies.way.First();
-  BeginTurn(copies, 0, first);
-  BeginTurn(copies, 1, copies.way.After(first));
-  WaitForCopies<0>();
-  PublishToProducts();
-  __syncthreads();
-}
+// ---- the consumers ----
 
-// Once in a turn, when nobody reads tile number turn − 1 any more: tile number turn + 2 is there for all, and one more begun.
-template <typename Copies>
-__device__ __forceinline__ void Proceed(const Copies& copies, int turn) {
-  WaitForCopies<0>();
-  PublishToProducts();
-  __syncthreads();
-  BeginTurn(copies, turn + kStages - 1, copies.way.After(copies.memory.At(turn + kStages - 2)));
+// A consumer's way through the block's turns, of items and of tiles.
+template <typename Memory>
+class Consumer {
+ public:
+  using Turn = attention::Turn<Memory::kStages>;
+
+  __device__ __forceinline__ explicit Consumer(const Memory& memory) : memory_(memory) {}
+
+  // Among the block's consumers.
+  __device__ __forceinline__ static int number() {
+    return Uniform(static_cast<int>(threadIdx.x) / kWarpgroup);
+  }
+  __device__ __forceinline__ int stage() const { return turn_.stage; }
+  __device__ __forceinline__ const Bf16* tile() const { return memory_.Tile(turn_.stage); }
+  __device__ __forceinline__ int slot() const { return slot_; }
+  __device__ __forceinline__ const Bf16* rows() const { return memory_.Rows(slot_); }
+
+  // Until the next item's rows and first tile are there; false if there is none.
+  __device__ __forceinline__ bool WaitForItem() {
+    Wait();
+    return memory_.ItemAt(slot_).pair >= 0;
+  }
+  // Of its rows and terms nothing is read any more.
+  __device__ __forceinline__ Item TakeItem() {
+    const Item item = memory_.ItemAt(slot_);
+    WarpArrivesAt(memory_.ItemEmpty(slot_));
+    slot_ = (slot_ + 1) % kItems;
+    return item;
+  }
+  // Goes past `count` tiles, and returns it.
+  __device__ __forceinline__ int Skip(int count) {
+    for (int i = 0; i < count; ++i) Release(Advance());
+    return count;
+  }
+  // To the next tile, when it is there. Returns the turn before, which is to be released.
+  __device__ __forceinline__ Turn Advance() {
+    const Turn before = turn_;
+    turn_.Advance();
+    Wait();
+    return before;
+  }
+  // Products with this turn's tile are done.
+  __device__ __forceinline__ void Release(const Turn& turn) const {
+    WarpArrivesAt(memory_.Empty(turn.stage));
+  }
+  // Releases the item's last tile.
+  __device__ __forceinline__ void FinishItem() {
+    Release(turn_);
+    turn_.Advance();
+  }
+
+ private:
+  __device__ __forceinline__ void Wait() const {
+    WaitForPhase(memory_.Full(turn_.stage), turn_.parity);
+  }
+
+  const Memory& memory_;
+  Turn turn_;
+  int slot_ = 0;
+};
+
+// ---- both ----
+
+// All that a block does. `copies`: of which kernel; consume(): what its consumers do.
+template <typename Tuned, typename Copies, typename Consume>
+__device__ __forceinline__ void RunPipeline(const Copies& copies, const Schedule& schedule,
+                                            const Consume& consume) {
+  copies.memory.InitBarriers();
+  const int warp = Uniform(static_cast<int>(threadIdx.x) / kWarp);
+  constexpr int kProducer = Tuned::kConsumers * (kWarpgroup / kWarp);
+  if (warp < kProducer) {
+    TakeRegisters<Tuned::kConsumerRegisters>();
+    consume();
+  } else {
+    GiveRegisters<Tuned::kProducerRegisters>();
+    if (warp == kProducer) Produce(copies, schedule);
+  }
 }
 
 // ---- launches ----
 
-// Tuned: kBlocks of a multiprocessor, and whether one of them kStays there and takes item after item.
-template <typename Tuned, typename... Parameters, typename... Arguments>
+template <typename Tuned, typename... Parameters, typename Operands>
 void LaunchItems(Context& context, void (*kernel)(Parameters...), int shared_bytes,
-                 const TileOrder& order, const Arguments&... arguments) {
+                 const TileOrder& order, const Operands& operands) {
+  struct Taken {
+    CudaScratch memory;
+  };
+  auto* taken = context.Cache<Taken>().memory.template Take<unsigned>(1);
+  FillBytes(context, taken, 0, sizeof(*taken));
   const auto resident = static_cast<unsigned>(context.cuda().multiprocessors * Tuned::kBlocks);
   const unsigned blocks = Tuned::kStays ? std::min(order.blocks(), resident) : order.blocks();
   AllowSharedBytes(kernel, static_cast<size_t>(shared_bytes));
-  Launch(kernel, blocks, Tuned::kWarpgroups * kWarpgroup, static_cast<size_t>(shared_bytes),
-         context.cuda().stream, arguments...);
+  Launch(kernel, blocks, Tuned::kThreads, static_cast<size_t>(shared_bytes), context.cuda().stream,
+         operands, Schedule{.order = order, .taken = taken});
 }
 
 }  // namespace entrain::cuda::attention

@@ -6,49 +6,42 @@
 namespace entrain::cuda::attention {
 namespace {
 
-// What may be chosen by measurement.
-struct Tuning {
-  static constexpr int kWarpgroups = 2;
-  static constexpr int kBlocks = 2;     // of a multiprocessor
-  static constexpr bool kStays = true;  // a block takes item after item, instead of one each
-};
+using Tuned = Tuning</*consumers=*/3, /*blocks=*/1, /*stages=*/4, /*stays=*/true>;
 
-constexpr int kRows = Tuning::kWarpgroups * kTileRows;  // of an item
-constexpr int kThreads = Tuning::kWarpgroups * kWarpgroup;
+constexpr int kRows = Tuned::kRows;  // of an item
 
-using ForwardMemory =
-    Memory<kRows, 0, 2 * kRows>;  // floats: an item's temperatures, and inverse sums
+using ForwardMemory = Memory<Tuned, 1, 0, kRows>;  // floats: an item's temperatures
+using ForwardItems = Items<false, kRows>;
 
 struct ForwardCopies {
-  using Way = attention::Way<false, kRows>;
+  using Memory = ForwardMemory;
+  using Items = ForwardItems;
 
   const ForwardOperands& operands;
   const ForwardMemory& memory;
-  Way way;
 
-  __device__ __forceinline__ void BeginItem(const Step& step) const {
-    const Copier<kThreads> copier;
+  __device__ __forceinline__ void BeginItem(int slot, const Item& item) const {
     const Shape& shape = operands.shape;
-    const auto stride = static_cast<int>(shape.qkv_stride());
-    copier.Begin<kRows>(memory.Item(step.round),
-                        operands.qkv + step.qkv_offset + int64_t{step.own} * stride, stride,
-                        shape.length - step.own);
-    const int row = ThreadReadAnew();
-    if (row >= kRows) return;
-    memory.ItemTerms(step.round)[row] =
-        operands.temperature.At(step.pair % shape.heads, min(step.own + row, shape.length - 1));
+    Copier(shape.qkv_stride())
+        .Begin<kRows>(
+            memory.Rows(slot),
+            operands.qkv + shape.QueryOffset(item.pair) + item.own * shape.qkv_stride(),
+            shape.length - item.own);
+    const int head = item.pair % shape.heads;
+    for (int row = Lane(); row < kRows; row += kWarp) {
+      memory.ItemTerms(slot)[row] =
+          operands.temperature.At(head, min(item.own + row, shape.length - 1));
+    }
   }
 
-  __device__ __forceinline__ void BeginTile(int turn, const Step& step) const {
-    const Copier<kThreads> copier;
+  __device__ __forceinline__ void BeginTile(int stage, const Item& item, int row) const {
     const Shape& shape = operands.shape;
-    const auto stride = static_cast<int>(shape.qkv_stride());
-    const Bf16* keys =
-        operands.qkv + step.qkv_offset + shape.out_stride() + int64_t{step.other} * stride;
-    Bf16* tile = memory.Tile(turn);
-    const int valid = shape.length - step.other;
-    copier.Begin<kTileRows>(tile, keys, stride, valid);
-    copier.Begin<kTileRows>(tile + kTileElements, keys + shape.out_stride(), stride, valid);
+    const Copier copier(shape.qkv_stride());
+    const Bf16* keys = operands.qkv + shape.QueryOffset(item.pair) + shape.out_stride() +
+                       row * shape.qkv_stride();
+    Bf16* tile = memory.Tile(stage);
+    copier.Begin<kTileRows>(tile, keys, shape.length - row);
+    copier.Begin<kTileRows>(tile + kTileElements, keys + shape.out_stride(), shape.length - row);
   }
 };
 
@@ -80,108 +73,72 @@ __device__ __forceinline__ void Softmax(Sums& scores, OnlineRows<1>& rows, float
   }
 }
 
-// What is kept of a step while products are under way.
-struct Tile {
-  bool none;
-  bool first;  // of an item
-  int ahead;   // the item's first row less the tile's
+__device__ __forceinline__ void MakeOut(const ForwardOperands& operands,
+                                        const ForwardMemory& memory) {
+  Consumer<ForwardMemory> consumer(memory);
+  const int warp_row = WarpRow();  // the warp's first, in an item
+  while (consumer.WaitForItem()) {
+    Fragments queries;
+    OnlineRows<1> rows;
+    LoadRows(queries, consumer.rows());
+    StartRows(operands.temperature, memory.ItemTerms(consumer.slot()) + warp_row, rows);
+    const Item item = consumer.TakeItem();
+    Sums scores;
+    auto begin_scores = [&] {
+      BeginTransposed(scores, queries, consumer.tile());
+      CommitProducts();
+    };
+    Fragments powers;  // of one tile, while scores of the next are made
+    Sums out;
+    auto begin_out = [&](const Bf16* tile) {
+      BeginSum(out, powers, tile + kTileElements);
+      CommitProducts();
+    };
+    float rescale[1][2];  // what out is multiplied by before the next product
 
-  __device__ __forceinline__ explicit Tile(const Step& step)
-      : none(step.pair < 0),
-        first(ForwardCopies::Way::IsFirst(step)),
-        ahead(step.own - step.other) {}
-};
+    int left = item.tiles - consumer.Skip(ForwardItems::Skipped(item, consumer.number()));
+    SetZero<kHopperWidth>(out);
+    BeginProducts();
+    begin_scores();
+    WaitForProducts<0>(scores[0]);
+    MaskScores<false>(scores, item.own + warp_row - ForwardItems::RowOf(item, item.tiles - left));
+    Softmax(scores, rows, rescale);
+    Pack(powers, scores);
+    while (--left > 0) {
+      const auto before = consumer.Advance();
+      BeginProducts();
+      begin_scores();
+      begin_out(memory.Tile(before.stage));
+      WaitForProducts<1>(scores[0]);
+      Softmax(scores, rows, rescale);
+      WaitForProducts<0>(out[0]);
+      consumer.Release(before);
+      ScaleRows(out, rescale);
+      Pack(powers, scores);
+    }
+    BeginProducts();
+    begin_out(consumer.tile());
+    const int query = item.own + warp_row;
+    float inverse[1][2];
+    FinishSums(operands, item.pair, query, rows, inverse);
+    WaitForProducts<0>(out[0]);
+    consumer.FinishItem();
+    ScaleRows(out, inverse);
+    const Shape& shape = operands.shape;
+    const int64_t stride = shape.out_stride();
+    StoreRows<kHopperWidth>(out, operands.out + shape.OutOffset(item.pair) + query * stride, stride,
+                            shape.length - query);
+  }
+}
 
-__global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
-    WarpgroupForwardKernel(ForwardOperands operands, TileOrder order) {
+__global__ void __launch_bounds__(Tuned::kThreads, Tuned::kBlocks)
+    WarpgroupForwardKernel(ForwardOperands operands, Schedule schedule) {
   if constexpr (!kWarpgroupProducts) {
     Trap();
     return;
   }
   const ForwardMemory memory;
-  const ForwardCopies copies = {operands, memory, {order, operands.shape}};
-  BeginWay(copies);
-
-  Fragments queries;
-  OnlineRows<1> rows;
-  auto start_item = [&](int round) {
-    LoadRows(queries, memory.Item(round));
-    StartRows(operands.temperature, memory.ItemTerms(round) + WarpRow(), rows);
-  };
-  Sums scores;
-  auto begin_scores = [&](int turn) {
-    BeginTransposed(scores, queries, memory.Tile(turn));
-    CommitProducts();
-  };
-  Fragments powers;  // of one tile, while scores of the next are made
-  Sums out;
-  auto begin_out = [&](int turn) {
-    BeginSum(out, powers, memory.Tile(turn) + kTileElements);
-    CommitProducts();
-  };
-  float rescale[1][2];  // what out is multiplied by before the next product
-  // ahead: the item's first row less the tile's.
-  auto make_powers = [&](int ahead) {
-    ahead += WarpRow();
-    if (ahead < kTileRows - 1) MaskScores<false>(scores, ahead, Lane());
-    Softmax(scores, rows, rescale);
-  };
-  // In shared memory until the item's last product is done: registers are scarce.
-  auto finish_sums = [&](const Step& step) {
-    float inverse[1][2];
-    FinishSums(operands, step.pair, step.own + WarpRow(), rows, inverse);
-    float* inverses = memory.ItemTerms(step.round) + kRows + WarpRow() + Lane() / 4;
-    inverses[0] = inverse[0][0];
-    inverses[8] = inverse[0][1];
-  };
-  auto store = [&](const Step& step) {
-    const float* inverses = memory.ItemTerms(step.round) + kRows + WarpRow() + Lane() / 4;
-    const float inverse[1][2] = {{inverses[0], inverses[8]}};
-    ScaleRows(out, inverse);
-    const int query = step.own + WarpRow();
-    const int64_t stride = operands.shape.out_stride();
-    StoreRows<kHopperWidth>(out, operands.out + step.out_offset + query * stride, stride,
-                            operands.shape.length - query);
-  };
-
-  SetZero<kHopperWidth>(out);
-  start_item(0);
-  BeginProducts();
-  begin_scores(0);
-  Proceed(copies, -1);
-  WaitForProducts<0>(scores[0]);
-  make_powers(memory.At(0).own - memory.At(0).other);
-  int turn = 0;
-  bool ended = false;  // whether the product under way is the item's last
-  for (Tile next(memory.At(1));;) {
-    WaitForProducts<0>(out[0]);
-    if (ended) {
-      store(memory.At(turn - 1));
-      SetZero<kHopperWidth>(out);
-    } else {
-      ScaleRows(out, rescale);
-    }
-    Pack(powers, scores);
-    if (next.none) break;
-    ended = next.first;
-    if (ended) {
-      finish_sums(memory.At(turn));
-      start_item(memory.At(turn + 1).round);
-    }
-    BeginProducts();
-    begin_scores(turn + 1);
-    begin_out(turn);
-    Proceed(copies, turn);
-    WaitForProducts<1>(scores[0]);
-    make_powers(next.ahead);
-    next = Tile(memory.At(turn + 2));
-    turn = Uniform(turn + 1);
-  }
-  finish_sums(memory.At(turn));
-  BeginProducts();
-  begin_out(turn);
-  WaitForProducts<0>(out[0]);
-  store(memory.At(turn));
+  RunPipeline<Tuned>(ForwardCopies{operands, memory}, schedule, [&] { MakeOut(operands, memory); });
 }
 
 }  // namespace
@@ -189,8 +146,7 @@ __global__ void __launch_bounds__(kThreads, Tuning::kBlocks)
 void WarpgroupForward(Context& context, const AttentionForwardArgs& args) {
   const ForwardOperands operands(args);
   const TileOrder order(operands.shape, kRows);
-  LaunchItems<Tuning>(context, WarpgroupForwardKernel, ForwardMemory::kBytes, order, operands,
-                      order);
+  LaunchItems<Tuned>(context, WarpgroupForwardKernel, ForwardMemory::kBytes, order, operands);
 }
 
 }  // namespace entrain::cuda::attention

@@ -31,10 +31,53 @@ __device__ __forceinline__ int ThreadReadAnew() {
   return thread;
 }
 
+// From here on each thread of the warpgroup has `count` registers, a multiple of 8: fewer than before (Give), or more (Take), for
+// which it waits until others of the block have given them.
+template <int count>
+__device__ __forceinline__ void GiveRegisters() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;\n" ::"n"(count));
+}
+template <int count>
+__device__ __forceinline__ void TakeRegisters() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;\n" ::"n"(count));
+}
+
 // Where something lies in shared memory, in bytes.
 __device__ __forceinline__ uint32_t SharedAddress(const void* shared) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
 }
+
+// ---- barriers in shared memory ----
+//
+// A phase is complete when `arrivals` threads have arrived; the next one then begins. Phases have parity 0, 1, 0, ...
+
+// Before a __syncthreads, after which the barrier may be used.
+__device__ __forceinline__ void InitBarrier(uint64_t* barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;\n" ::"r"(SharedAddress(barrier)),
+               "r"(arrivals)
+               : "memory");
+}
+
+// What this thread has done so far is before what others do after they have waited for the phase.
+__device__ __forceinline__ void ArriveAt(uint64_t* barrier) {
+  asm volatile(
+      "{\n.reg .b64 state;\nmbarrier.arrive.shared::cta.b64 state, [%0];\n}\n" ::"r"(
+          SharedAddress(barrier))
+      : "memory");
+}
+
+// Waits until the phase of this parity is complete: the present one, or the last one, of which it then knows at once. So the
+// first wait for parity 1 is for what was before all phases.
+__device__ __forceinline__ void WaitForPhase(uint64_t* barrier, unsigned parity) {
+  asm volatile(
+      "{\n.reg .pred done;\n"
+      "again:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}\n" ::"r"(
+          SharedAddress(barrier)),
+      "r"(parity)
+      : "memory");
+}
+
+// ---- products ----
 
 // What this thread has written to shared memory, copies that it waited for included, may be read by products that begin after
 // a barrier.

@@ -29,7 +29,17 @@ constexpr int kMostWarps = kMostBlockThreads / kWarpLanes;
 // Odds of leaving a warp in the middle of what it could still do, one in so many.
 constexpr uint32_t kWarpChangeOdds = 64;
 
-enum class ThreadState : uint8_t { kRunnable, kAtBarrier, kAtWarp, kReturned };
+enum class ThreadState : uint8_t { kRunnable, kAtBarrier, kAtWarp, kAtPhase, kReturned };
+constexpr size_t kThreadStates = 5;
+
+// What an InitBarrier leaves at its place.
+struct PhaseBarrier {
+  uint16_t arrivals;  // of a phase
+  uint16_t missing;   // in this one
+  uint32_t phase;
+};
+static_assert(sizeof(PhaseBarrier) == sizeof(uint64_t));
+constexpr int kMostArrivals = 1024;
 
 struct Thread {
   explicit Thread(std::function<void()> main) : fiber(std::move(main)) {}
@@ -39,6 +49,7 @@ struct Thread {
   int warp = 0;
   int lane = 0;
   ThreadState state = ThreadState::kReturned;
+  const PhaseBarrier* barrier = nullptr;  // that it waits at
   AsyncCopies copies;
   AsyncProducts products;
 };
@@ -64,6 +75,8 @@ class BlockRunner {
   size_t dynamic_bytes() const { return static_cast<size_t>(shared_end_ - dynamic_shared_); }
   void SyncBlock();
   void JoinWarp(Collective collective, void* operand);
+  void ArriveAt(PhaseBarrier& barrier);
+  void WaitForPhase(const PhaseBarrier& barrier, unsigned parity);
   bool IsUnpublished(const void* start, size_t bytes) const {
     return std::any_of(threads_.begin(), threads_.begin() + num_threads_,
                        [&](const Thread& thread) { return thread.copies.Hides(start, bytes); });
@@ -159,6 +172,28 @@ void BlockRunner::SyncBlock() {
     thread.fiber.Suspend();
   }
   Fiber::Acquire(&at_barrier_);
+}
+
+void BlockRunner::ArriveAt(PhaseBarrier& barrier) {
+  Fiber::Release(&barrier);
+  if (--barrier.missing > 0) return;
+  barrier.missing = barrier.arrivals;
+  ++barrier.phase;
+  for (int i = 0; i < num_threads_; ++i) {
+    Thread& thread = threads_[static_cast<size_t>(i)];
+    if (thread.state == ThreadState::kAtPhase && thread.barrier == &barrier) MakeRunnable(thread);
+  }
+}
+
+void BlockRunner::WaitForPhase(const PhaseBarrier& barrier, unsigned parity) {
+  Thread& thread = *current_;
+  // Woken late, it may find that the phase after is complete, too, as a thread of a device would.
+  while (barrier.phase % 2 == parity) {
+    thread.barrier = &barrier;
+    thread.state = ThreadState::kAtPhase;
+    thread.fiber.Suspend();
+  }
+  Fiber::Acquire(&barrier);
 }
 
 void BlockRunner::JoinWarp(Collective collective, void* operand) {
@@ -285,14 +320,14 @@ void BlockRunner::Run(const KernelLaunch& launch) {
 void BlockRunner::FailDeadlock() {
   std::string text = "deadlock:";
   for (int i = 0; i < num_warps_; ++i) {
-    std::array<int, 4> counts = {};
+    std::array<int, kThreadStates> counts = {};
     const int end = std::min(num_threads_, (i + 1) * kWarpLanes);
     for (int j = i * kWarpLanes; j < end; ++j) {
       ++counts[static_cast<size_t>(threads_[static_cast<size_t>(j)].state)];
     }
     absl::StrAppend(&text, "\n  warp ", i, ": ", counts[1], " at __syncthreads, ", counts[2],
                     " at ", CollectiveName(warps_[static_cast<size_t>(i)].collective), ", ",
-                    counts[3], " returned");
+                    counts[3], " at a phase's end, ", counts[4], " returned");
   }
   FailKernel(text);
 }
@@ -363,6 +398,40 @@ void SyncBlock() {
 void JoinWarp(Collective collective, void* operand) {
   const UnseenByThreadSanitizer unseen;
   Runner().JoinWarp(collective, operand);
+}
+
+namespace {
+
+PhaseBarrier& BarrierAt(uint64_t* place) {
+  if (reinterpret_cast<uintptr_t>(place) % sizeof(PhaseBarrier) != 0 ||
+      !IsShared(place, sizeof(PhaseBarrier))) {
+    FailKernel("a barrier: its place is not in the block's shared memory at a multiple of 8");
+  }
+  return *reinterpret_cast<PhaseBarrier*>(place);
+}
+
+PhaseBarrier& InitialisedBarrierAt(uint64_t* place) {
+  PhaseBarrier& barrier = BarrierAt(place);
+  if (barrier.arrivals > kMostArrivals) FailKernel("a barrier that was not initialised");
+  return barrier;
+}
+
+}  // namespace
+
+void InitBarrier(uint64_t* barrier, int arrivals) {
+  const UnseenByThreadSanitizer unseen;
+  const auto count = static_cast<uint16_t>(arrivals);
+  BarrierAt(barrier) = {.arrivals = count, .missing = count, .phase = 0};
+}
+
+void ArriveAt(uint64_t* barrier) {
+  const UnseenByThreadSanitizer unseen;
+  Runner().ArriveAt(InitialisedBarrierAt(barrier));
+}
+
+void WaitForPhase(uint64_t* barrier, unsigned parity) {
+  const UnseenByThreadSanitizer unseen;
+  Runner().WaitForPhase(InitialisedBarrierAt(barrier), parity);
 }
 
 char* DynamicShared() {

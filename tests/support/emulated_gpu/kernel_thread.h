@@ -21,6 +21,11 @@ unsigned int Lane();
 // __syncthreads(): returns when every thread of the block that has not returned yet is here.
 void SyncBlock();
 
+// A barrier in shared memory, which phase after phase waits for `arrivals` (cuda_warpgroup.cuh).
+void InitBarrier(uint64_t* barrier, int arrivals);
+void ArriveAt(uint64_t* barrier);
+void WaitForPhase(uint64_t* barrier, unsigned parity);
+
 // What a warp does together. All 32 lanes must arrive at the same one.
 enum class Collective : uint8_t {
   kSync,

@@ -17,8 +17,21 @@ inline void Trap() {}
 
 inline int ThreadReadAnew() { return static_cast<int>(threadIdx.x); }
 
+template <int count>
+inline void GiveRegisters() {}
+template <int count>
+inline void TakeRegisters() {}
+
 inline uint32_t SharedAddress(const void* shared) {
   return static_cast<uint32_t>(reinterpret_cast<uintptr_t>(shared));
+}
+
+inline void InitBarrier(uint64_t* barrier, int arrivals) {
+  emulated::InitBarrier(barrier, arrivals);
+}
+inline void ArriveAt(uint64_t* barrier) { emulated::ArriveAt(barrier); }
+inline void WaitForPhase(uint64_t* barrier, unsigned parity) {
+  emulated::WaitForPhase(barrier, parity);
 }
 
 inline void PublishToProducts() { emulated::PublishCopies(); }
