@@ -359,6 +359,7 @@ class Consumer {
   __device__ __forceinline__ Turn Advance() {
     const Turn before = turn_;
     turn_.Advance();
+    turn_.stage = Uniform(turn_.stage);
     Wait();
     return before;
   }
