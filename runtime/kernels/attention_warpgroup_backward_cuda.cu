@@ -20,7 +20,7 @@ using Tuned = Tuning</*consumers=*/2, /*blocks=*/1, /*stages=*/4, /*stays=*/true
 
 constexpr int kRows = Tuned::kRows;  // of an item
 constexpr int kRowElements = kRows * kHopperWidth;
-static_assert(RowTerms::kPadding % kRows == 0);
+static_assert(RowTerms::kPadding % kTileRows == 0);
 
 // Terms of a row and those after it. position: a multiple of RowTerms::kBlock.
 __device__ __forceinline__ float* TermsFrom(const RowTerms& rows, int pair, int position) {
@@ -38,7 +38,7 @@ constexpr int kFlatFloats = 12;  // four rows of scale, factor and slope
 
 using KeyMemory = Memory<Tuned, 2, kTileTermFloats, kFlatFloats>;
 
-using KeyItems = Items<true, kRows>;
+using KeyItems = Items<true, Tuned::kConsumers>;
 
 template <bool kFlat>
 struct KeyCopies {
@@ -51,11 +51,13 @@ struct KeyCopies {
   __device__ __forceinline__ void BeginItem(int slot, const Item& item) const {
     const Shape& shape = operands.shape;
     const Copier copier(shape.qkv_stride());
-    const Bf16* keys = operands.qkv + shape.QueryOffset(item.pair) + shape.out_stride() +
-                       item.own * shape.qkv_stride();
-    const int valid = shape.length - item.own;
-    copier.Begin<kRows>(memory.Rows(slot), keys, valid);
-    copier.Begin<kRows>(memory.Rows(slot) + kRowElements, keys + shape.out_stride(), valid);
+    const Bf16* pair = operands.qkv + shape.QueryOffset(item.pair) + shape.out_stride();
+    Items::CopyRows(item, shape.length, [&](int row, int consumer) {
+      const Bf16* keys = pair + row * shape.qkv_stride();
+      Bf16* to = memory.Rows(slot) + consumer * kTileElements;
+      copier.Begin<kTileRows>(to, keys, shape.length - row);
+      copier.Begin<kTileRows>(to + kRowElements, keys + shape.out_stride(), shape.length - row);
+    });
     if (!kFlat || Lane() >= kFlatFloats / 4) return;
     static_assert(kScale == 0 && kFactor == 2 && kSlope == 4);
     CopyAsync16(memory.ItemTerms(slot) + Lane() * 4,
@@ -130,7 +132,6 @@ template <bool kWithEntropy, bool kFlat>
 __device__ __forceinline__ void MakeKeyGradients(const BackwardOperands& operands,
                                                  const KeyMemory& memory) {
   Consumer<KeyMemory> consumer(memory);
-  const int warp_row = WarpRow();  // the warp's first, in an item
   while (consumer.WaitForItem()) {
     Fragments keys;
     Fragments values;
@@ -159,13 +160,14 @@ __device__ __forceinline__ void MakeKeyGradients(const BackwardOperands& operand
       KeyGradients<kWithEntropy, kFlat>(scores, dprobs, memory.TileTerms(consumer.stage()), flat);
     };
 
-    int left = item.tiles - consumer.Skip(KeyItems::Skipped(item, consumer.number()));
+    int left = consumer.Skip(item, KeyItems::Skipped(consumer.number()));
+    if (left <= 0) continue;
     SetZero<kHopperWidth>(dkeys);
     SetZero<kHopperWidth>(dvalues);
     BeginProducts();
     begin_scores();
     WaitForProducts<0>(scores[0], dprobs[0]);
-    MaskScores<true>(scores, KeyItems::RowOf(item, item.tiles - left) - item.own - warp_row);
+    MaskScores<true>(scores, -(WarpRow() % kTileRows));
     make_gradients();
     // Row 0 of a sequence, in its one column that is not masked.
     if (kFlat && item.own == 0 && threadIdx.x == 0) dprobs[0][0][0] = 0.0F;
@@ -188,7 +190,7 @@ __device__ __forceinline__ void MakeKeyGradients(const BackwardOperands& operand
     WaitForProducts<0>(dkeys[0], dvalues[0]);
     consumer.FinishItem();
     const Shape& shape = operands.shape;
-    const int key = item.own + warp_row;
+    const int key = item.own + WarpRow();
     const int64_t stride = shape.qkv_stride();
     Bf16* to = operands.dqkv + shape.QueryOffset(item.pair) + shape.out_stride() + key * stride;
     StoreRows<kHopperWidth>(dkeys, to, stride, shape.length - key);
@@ -212,7 +214,7 @@ __global__ void __launch_bounds__(Tuned::kThreads, Tuned::kBlocks)
 // ---- dQ and the temperature's moments ----
 
 using QueryMemory = Memory<Tuned, 2, 0, kRowTerms * kRows>;
-using QueryItems = Items<false, kRows>;
+using QueryItems = Items<false, Tuned::kConsumers>;
 
 struct QueryCopies {
   using Memory = QueryMemory;
@@ -223,21 +225,20 @@ struct QueryCopies {
 
   __device__ __forceinline__ void BeginItem(int slot, const Item& item) const {
     const Shape& shape = operands.shape;
-    const int valid = shape.length - item.own;
-    Bf16* rows = memory.Rows(slot);
-    Copier(shape.qkv_stride())
-        .Begin<kRows>(
-            rows, operands.qkv + shape.QueryOffset(item.pair) + item.own * shape.qkv_stride(),
-            valid);
-    Copier(shape.out_stride())
-        .Begin<kRows>(rows + kRowElements,
-                      operands.dout + shape.OutOffset(item.pair) + item.own * shape.out_stride(),
-                      valid);
-    const float* from = TermsFrom(operands.rows, item.pair, item.own) + Lane() * 4;
-    float* terms = memory.ItemTerms(slot) + Lane() * 4;
-    static_assert(kRowTerms * kRows % (kWarp * 4) == 0);
+    const Bf16* queries = operands.qkv + shape.QueryOffset(item.pair);
+    const Bf16* douts = operands.dout + shape.OutOffset(item.pair);
+    Items::CopyRows(item, shape.length, [&](int row, int consumer) {
+      Bf16* to = memory.Rows(slot) + consumer * kTileElements;
+      const int valid = shape.length - row;
+      Copier(shape.qkv_stride()).Begin<kTileRows>(to, queries + row * shape.qkv_stride(), valid);
+      Copier(shape.out_stride())
+          .Begin<kTileRows>(to + kRowElements, douts + row * shape.out_stride(), valid);
+      constexpr int kTerms = kRowTerms * kTileRows;
+      const float* from = TermsFrom(operands.rows, item.pair, row) + Lane() * 4;
+      float* terms = memory.ItemTerms(slot) + consumer * kTerms + Lane() * 4;
 #pragma unroll
-    for (int at = 0; at < kRowTerms * kRows; at += kWarp * 4) CopyAsync16(terms + at, from + at);
+      for (int at = 0; at < kTerms; at += kWarp * 4) CopyAsync16(terms + at, from + at);
+    });
   }
 
   __device__ __forceinline__ void BeginTile(int stage, const Item& item, int row) const {
@@ -255,13 +256,13 @@ template <bool kWithEntropy, bool kWithMoment>
 __device__ __forceinline__ void MakeQueryGradients(const BackwardOperands& operands,
                                                    const QueryMemory& memory) {
   Consumer<QueryMemory> consumer(memory);
-  const int warp_row = WarpRow();  // the warp's first, in an item
   while (consumer.WaitForItem()) {
     Fragments queries;
     Fragments douts;
     LoadRows(queries, consumer.rows());
     LoadRows(douts, consumer.rows() + kRowElements);
     constexpr int kBlock = RowTerms::kBlock;
+    const int warp_row = WarpRow();
     LaneTerms<1> terms(memory.ItemTerms(consumer.slot()) +
                        warp_row / kBlock * (kRowTerms * kBlock) + warp_row % kBlock);
     const Item item = consumer.TakeItem();
@@ -282,12 +283,13 @@ __device__ __forceinline__ void MakeQueryGradients(const BackwardOperands& opera
       Gradients<kWithEntropy, kWithMoment, 1>(scores, dprobs, terms);
     };
 
-    int left = item.tiles - consumer.Skip(QueryItems::Skipped(item, consumer.number()));
+    int left = consumer.Skip(item, QueryItems::Skipped(consumer.number()));
+    if (left <= 0) continue;
     SetZero<kHopperWidth>(dqueries);
     BeginProducts();
     begin_scores();
     WaitForProducts<0>(scores[0], dprobs[0]);
-    MaskScores<false>(scores, item.own + warp_row - QueryItems::RowOf(item, item.tiles - left));
+    MaskScores<false>(scores, WarpRow() % kTileRows);
     make_gradients();
     Pack(gradients, dprobs);
     while (--left > 0) {
@@ -305,7 +307,7 @@ __device__ __forceinline__ void MakeQueryGradients(const BackwardOperands& opera
     begin_sums(consumer.tile());
     WaitForProducts<0>(dqueries[0]);
     consumer.FinishItem();
-    const int query = item.own + warp_row;
+    const int query = item.own + WarpRow();
     if constexpr (kWithMoment) StoreMoments(terms, operands.rows.Of(item.pair, query));
     const Shape& shape = operands.shape;
     const int64_t stride = shape.qkv_stride();

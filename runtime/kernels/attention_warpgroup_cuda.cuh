@@ -140,8 +140,8 @@ struct Tuning {
   static constexpr int kRows = kConsumers * kTileRows;  // of an item
   // A warpgroup for the producer, because registers are given and taken by whole ones.
   static constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
-  static constexpr int kProducerRegisters = kConsumers == 2 ? 24 : 32;
-  static constexpr int kConsumerRegisters = kConsumers == 2 ? 240 : 160;
+  static constexpr int kProducerRegisters = kConsumers == 2 ? 40 : 56;
+  static constexpr int kConsumerRegisters = kConsumers == 2 ? 232 : 152;
 };
 
 // In which order blocks take items: whichever is free takes the next.
@@ -153,37 +153,46 @@ struct Schedule {
   __device__ __forceinline__ unsigned Next() const { return gridDim.x + atomicAdd(taken, 1U); }
 };
 
-// What a block has to do for some of a pair's rows: it goes over `tiles` tiles of 64 other rows. The first is the one that the
-// last of its consumers (of keys: the first) meet on the diagonal. pair = −1: none are left.
+// What a block has to do for some of a pair's rows, 64 for each consumer: it goes over `tiles` tiles of 64 other rows. own: the
+// first of its rows; some may be before the sequence or behind it. pair = −1: no items are left.
 struct Item {
   int pair;
-  int own;  // first of its rows
+  int own;
   int tiles;
 };
 
-// Items of kRows keys, each over the queries that see one of them, in order; or of kRows queries, each over the keys that they
-// see, from the last one to the first. Either way a consumer goes past some tiles of which its rows see nothing, then meets
-// the one tile that it sees a part of, and sees all of those after it.
-template <bool kOwnKeys, int kRows>
+// Items of keys, each over the queries that see one of them, in order; or of queries, each over the keys that they see, from
+// the last one to the first. Either way a consumer goes past some tiles of which its rows see nothing, then meets the tile that
+// has its diagonal, and sees all of those after it. Rows of queries are counted from the sequence's end, so that items of many
+// tiles are whole.
+template <bool kOwnKeys, int kConsumers>
 struct Items {
   __device__ __forceinline__ static Item Find(const TileOrder& order, int length, unsigned number) {
     Item item = {.pair = -1, .own = 0, .tiles = 1};
     if (number >= order.blocks()) return item;
     int rank;
     order.Find(number, rank, item.pair);
-    item.own = (kOwnKeys ? rank : order.tiles - 1 - rank) * kRows;
-    const int end = kOwnKeys ? length : min(item.own + kRows, length);
-    item.tiles = (end + kTileRows - 1) / kTileRows - (kOwnKeys ? item.own / kTileRows : 0);
+    const int before = rank * kConsumers;  // tiles of rows
+    item.tiles = (length + kTileRows - 1) / kTileRows - before;
+    item.own = (kOwnKeys ? before : item.tiles - kConsumers) * kTileRows;
     return item;
   }
   // First row of tile number i of the item.
   __device__ __forceinline__ static int RowOf(const Item& item, int i) {
     return kOwnKeys ? item.own + i * kTileRows : (item.tiles - 1 - i) * kTileRows;
   }
-  // How many tiles the consumer goes past. One whose rows are all behind the sequence's end works on the last tile, in vain.
-  __device__ __forceinline__ static int Skipped(const Item& item, int consumer) {
-    if constexpr (kOwnKeys) return min(consumer, item.tiles - 1);
-    return max(item.tiles - 1 - (item.own / kTileRows + consumer), 0);
+  // How many tiles the consumer goes past.
+  __device__ __forceinline__ static int Skipped(int consumer) {
+    return kOwnKeys ? consumer : kConsumers - 1 - consumer;
+  }
+  // copy(row, consumer): for the consumers whose rows, from `row` on, are in the sequence.
+  template <typename Copy>
+  __device__ __forceinline__ static void CopyRows(const Item& item, int length, const Copy& copy) {
+#pragma unroll 1
+    for (int consumer = 0; consumer < kConsumers; ++consumer) {
+      const int row = item.own + consumer * kTileRows;
+      if (row >= 0 && row < length) copy(row, consumer);
+    }
   }
 };
 
@@ -345,15 +354,16 @@ class Consumer {
   }
   // Of its rows and terms nothing is read any more.
   __device__ __forceinline__ Item TakeItem() {
-    const Item item = memory_.ItemAt(slot_);
+    Item item = memory_.ItemAt(slot_);
+    item = {.pair = Uniform(item.pair), .own = Uniform(item.own), .tiles = Uniform(item.tiles)};
     WarpArrivesAt(memory_.ItemEmpty(slot_));
     slot_ = (slot_ + 1) % kItems;
     return item;
   }
-  // Goes past `count` tiles, and returns it.
-  __device__ __forceinline__ int Skip(int count) {
-    for (int i = 0; i < count; ++i) Release(Advance());
-    return count;
+  // Goes past `count` of the item's tiles, if there are so many, and returns how many are left.
+  __device__ __forceinline__ int Skip(const Item& item, int count) {
+    for (int i = 0; i < min(count, item.tiles); ++i) Release(Advance());
+    return item.tiles - count;
   }
   // To the next tile, when it is there. Returns the turn before, which is to be released.
   __device__ __forceinline__ Turn Advance() {

@@ -11,7 +11,7 @@ using Tuned = Tuning</*consumers=*/3, /*blocks=*/1, /*stages=*/4, /*stays=*/true
 constexpr int kRows = Tuned::kRows;  // of an item
 
 using ForwardMemory = Memory<Tuned, 1, 0, kRows>;  // floats: an item's temperatures
-using ForwardItems = Items<false, kRows>;
+using ForwardItems = Items<false, Tuned::kConsumers>;
 
 struct ForwardCopies {
   using Memory = ForwardMemory;
@@ -22,15 +22,19 @@ struct ForwardCopies {
 
   __device__ __forceinline__ void BeginItem(int slot, const Item& item) const {
     const Shape& shape = operands.shape;
-    Copier(shape.qkv_stride())
-        .Begin<kRows>(
-            memory.Rows(slot),
-            operands.qkv + shape.QueryOffset(item.pair) + item.own * shape.qkv_stride(),
-            shape.length - item.own);
+    const Copier copier(shape.qkv_stride());
+    const Bf16* queries = operands.qkv + shape.QueryOffset(item.pair);
+    Items::CopyRows(item, shape.length, [&](int row, int consumer) {
+      copier.Begin<kTileRows>(memory.Rows(slot) + consumer * kTileElements,
+                              queries + row * shape.qkv_stride(), shape.length - row);
+    });
     const int head = item.pair % shape.heads;
-    for (int row = Lane(); row < kRows; row += kWarp) {
-      memory.ItemTerms(slot)[row] =
-          operands.temperature.At(head, min(item.own + row, shape.length - 1));
+    float* temperatures = memory.ItemTerms(slot) + Lane();
+    const int first = item.own + Lane();
+#pragma unroll
+    for (int row = 0; row < kRows; row += kWarp) {
+      const int position = min(max(first + row, 0), shape.length - 1);
+      temperatures[row] = operands.temperature.At(head, position);
     }
   }
 
@@ -76,12 +80,11 @@ __device__ __forceinline__ void Softmax(Sums& scores, OnlineRows<1>& rows, float
 __device__ __forceinline__ void MakeOut(const ForwardOperands& operands,
                                         const ForwardMemory& memory) {
   Consumer<ForwardMemory> consumer(memory);
-  const int warp_row = WarpRow();  // the warp's first, in an item
   while (consumer.WaitForItem()) {
     Fragments queries;
     OnlineRows<1> rows;
     LoadRows(queries, consumer.rows());
-    StartRows(operands.temperature, memory.ItemTerms(consumer.slot()) + warp_row, rows);
+    StartRows(operands.temperature, memory.ItemTerms(consumer.slot()) + WarpRow(), rows);
     const Item item = consumer.TakeItem();
     Sums scores;
     auto begin_scores = [&] {
@@ -96,12 +99,13 @@ __device__ __forceinline__ void MakeOut(const ForwardOperands& operands,
     };
     float rescale[1][2];  // what out is multiplied by before the next product
 
-    int left = item.tiles - consumer.Skip(ForwardItems::Skipped(item, consumer.number()));
+    int left = consumer.Skip(item, ForwardItems::Skipped(consumer.number()));
+    if (left <= 0) continue;
     SetZero<kHopperWidth>(out);
     BeginProducts();
     begin_scores();
     WaitForProducts<0>(scores[0]);
-    MaskScores<false>(scores, item.own + warp_row - ForwardItems::RowOf(item, item.tiles - left));
+    MaskScores<false>(scores, WarpRow() % kTileRows);
     Softmax(scores, rows, rescale);
     Pack(powers, scores);
     while (--left > 0) {
@@ -118,7 +122,7 @@ __device__ __forceinline__ void MakeOut(const ForwardOperands& operands,
     }
     BeginProducts();
     begin_out(consumer.tile());
-    const int query = item.own + warp_row;
+    const int query = item.own + WarpRow();
     float inverse[1][2];
     FinishSums(operands, item.pair, query, rows, inverse);
     WaitForProducts<0>(out[0]);
