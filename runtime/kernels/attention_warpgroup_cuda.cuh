@@ -301,16 +301,14 @@ __device__ __forceinline__ void Produce(const Copies& copies, const Schedule& sc
   const int length = copies.operands.shape.length;
   auto before = [](int stage, int turns) { return (stage + kStages - turns) % kStages; };
   Turn<kStages> turn;
-  bool begun[2] = {};  // whether there was a turn before this one, and one before that
+  unsigned begun = 0;  // turns
   unsigned number = schedule.First();
   for (unsigned round = 0;; ++round) {
     const Item item = Items::Find(schedule.order, length, number);
     const unsigned next = Lane() == 0 ? schedule.Next() : 0;  // early: it takes a while to come
     const int slot = static_cast<int>(round % kItems);
     for (int i = 0; i < item.tiles; ++i) {
-      if (begun[1]) Publish<1>(memory, before(turn.stage, 2));
-      begun[1] = begun[0];
-      begun[0] = true;
+      if (begun++ >= 2) Publish<1>(memory, before(turn.stage, 2));
       if (i == 0) {
         WaitForPhase(memory.ItemEmpty(slot), round / kItems % 2 ^ 1U);
         if (Lane() == 0) memory.ItemAt(slot) = item;
@@ -324,7 +322,7 @@ __device__ __forceinline__ void Produce(const Copies& copies, const Schedule& sc
     if (item.pair < 0) break;
     number = ShuffleFrom(next, 0);
   }
-  if (begun[1]) Publish<1>(memory, before(turn.stage, 2));
+  if (begun >= 2) Publish<1>(memory, before(turn.stage, 2));
   Publish<0>(memory, before(turn.stage, 1));
 }
 

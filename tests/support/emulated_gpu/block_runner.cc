@@ -327,7 +327,7 @@ void BlockRunner::FailDeadlock() {
     }
     absl::StrAppend(&text, "\n  warp ", i, ": ", counts[1], " at __syncthreads, ", counts[2],
                     " at ", CollectiveName(warps_[static_cast<size_t>(i)].collective), ", ",
-                    counts[3], " at a phase's end, ", counts[4], " returned");
+                    counts[3], " at the end of a phase, ", counts[4], " returned");
   }
   FailKernel(text);
 }

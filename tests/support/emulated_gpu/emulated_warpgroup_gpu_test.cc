@@ -1,4 +1,5 @@
-// The emulated GPU: products by warpgroups.
+// The emulated GPU: products by warpgroups, and barriers of phases.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -15,6 +16,7 @@ namespace {
 
 using Floats = std::vector<float>;
 constexpr int kSide = 64;  // rows of the tile and elements of a row
+constexpr unsigned kReaders = 32;  // of what a warp hands over
 
 Floats Normal(int64_t size, uint64_t stream) {
   Floats values(static_cast<size_t>(size));
@@ -127,6 +129,44 @@ TEST(EmulatedWarpgroup, MultipliesByTiles) {
   }
 }
 
+// The block's first warp hands numbers to the second, each place as often as there are rounds.
+__global__ void HandOverKernel(int rounds, int* sum) {
+  constexpr int kPlaces = 2;
+  auto* full = reinterpret_cast<uint64_t*>(cuda::DynamicShared());
+  uint64_t* empty = full + kPlaces;
+  auto* places = reinterpret_cast<int*>(empty + kPlaces);
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < kPlaces; ++i) {
+      cuda::InitBarrier(full + i, 1);
+      cuda::InitBarrier(empty + i, static_cast<int>(kReaders));
+    }
+  }
+  __syncthreads();
+  for (int turn = 0; turn < rounds * kPlaces; ++turn) {
+    const int place = turn % kPlaces;
+    const unsigned parity = static_cast<unsigned>(turn) / kPlaces % 2;
+    if (threadIdx.x >= kReaders) {
+      cuda::WaitForPhase(full + place, parity);
+      sum[threadIdx.x - kReaders] += places[place];
+      cuda::ArriveAt(empty + place);
+    } else if (threadIdx.x == 0) {
+      cuda::WaitForPhase(empty + place, parity ^ 1U);
+      places[place] = turn;
+      cuda::ArriveAt(full + place);
+    }
+  }
+}
+
+TEST(EmulatedWarpgroup, BarriersHandOver) {
+  ENTRAIN_REQUIRE_GPU();
+  constexpr int kRounds = 5;
+  const GpuTensor sum(DType::kI32, {kReaders});
+  cuda::Launch(HandOverKernel, dim3(1), dim3(2 * kReaders), 64, Gpu().cuda().stream, kRounds,
+               reinterpret_cast<int*>(sum.view().raw()));
+  Synchronize(Gpu());
+  EXPECT_THAT(sum.GetInts(), ::testing::Each(2 * kRounds * (2 * kRounds - 1) / 2));
+}
+
 enum class Mistake { kNotPublished, kLeftChanged, kNoSwizzle, kOutside };
 
 template <Mistake mistake>
@@ -143,6 +183,23 @@ __global__ void MistakenKernel(const Bf16* tile) {
   cuda::CommitProducts();
   if (mistake == Mistake::kLeftChanged) a[2] = 7;
   cuda::WaitForProducts<0>(sums);
+}
+
+// arrivals: of the two that the barrier waits for; none: it is not made ready either.
+__global__ void WaitingKernel(int arrivals) {
+  auto* barrier = reinterpret_cast<uint64_t*>(cuda::DynamicShared());
+  if (threadIdx.x == 0 && arrivals > 0) cuda::InitBarrier(barrier, 2);
+  __syncthreads();
+  if (static_cast<int>(threadIdx.x) < arrivals) cuda::ArriveAt(barrier);
+  cuda::WaitForPhase(barrier, 0);
+}
+
+TEST(EmulatedWarpgroupDeathTest, WaitsWithoutAnEnd) {
+  ENTRAIN_REQUIRE_GPU();
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  RunWarpgroup(WaitingKernel, 2);
+  EXPECT_DEATH(RunWarpgroup(WaitingKernel, 1), "deadlock(.|\n)*32 at the end of a phase");
+  EXPECT_DEATH(RunWarpgroup(WaitingKernel, 0), "a barrier that was not initialised");
 }
 
 TEST(EmulatedWarpgroupDeathTest, MistakesThatHardwareDoesNotSee) {
