@@ -58,10 +58,11 @@ struct KeyCopies {
       copier.Begin<kTileRows>(to, keys, shape.length - row);
       copier.Begin<kTileRows>(to + kRowElements, keys + shape.out_stride(), shape.length - row);
     });
-    if (!kFlat || Lane() >= kFlatFloats / 4) return;
+    const int thread = ProducerThread();
+    if (!kFlat || thread >= kFlatFloats / 4) return;
     static_assert(kScale == 0 && kFactor == 2 && kSlope == 4);
-    CopyAsync16(memory.ItemTerms(slot) + Lane() * 4,
-                TermsFrom(operands.rows, item.pair, 0) + 2 * Lane() * RowTerms::kBlock);
+    CopyAsync16(memory.ItemTerms(slot) + thread * 4,
+                TermsFrom(operands.rows, item.pair, 0) + 2 * thread * RowTerms::kBlock);
   }
 
   __device__ __forceinline__ void BeginTile(int stage, const Item& item, int row) const {
@@ -77,13 +78,11 @@ struct KeyCopies {
                           valid);
     constexpr int kBlockChunks = kTileTerms * RowTerms::kBlock / 4;
     const float* from = TermsFrom(operands.rows, item.pair, row);
-#pragma unroll
-    for (int begin = 0; begin < kTileTermFloats / 4; begin += kWarp) {
-      const int chunk = begin + Lane();
-      if (chunk >= kTileTermFloats / 4) return;
-      const int skipped = chunk / kBlockChunks * (kRowTerms - kTileTerms) * RowTerms::kBlock;
-      CopyAsync16(memory.TileTerms(stage) + chunk * 4, from + chunk * 4 + skipped);
-    }
+    static_assert(kTileTermFloats / 4 <= kWarpgroup);
+    const int chunk = ProducerThread();
+    if (chunk >= kTileTermFloats / 4) return;
+    const int skipped = chunk / kBlockChunks * (kRowTerms - kTileTerms) * RowTerms::kBlock;
+    CopyAsync16(memory.TileTerms(stage) + chunk * 4, from + chunk * 4 + skipped);
   }
 };
 
@@ -234,10 +233,11 @@ struct QueryCopies {
       Copier(shape.out_stride())
           .Begin<kTileRows>(to + kRowElements, douts + row * shape.out_stride(), valid);
       constexpr int kTerms = kRowTerms * kTileRows;
-      const float* from = TermsFrom(operands.rows, item.pair, row) + Lane() * 4;
-      float* terms = memory.ItemTerms(slot) + consumer * kTerms + Lane() * 4;
-#pragma unroll
-      for (int at = 0; at < kTerms; at += kWarp * 4) CopyAsync16(terms + at, from + at);
+      const float* from = TermsFrom(operands.rows, item.pair, row);
+      float* terms = memory.ItemTerms(slot) + consumer * kTerms;
+      for (int at = ProducerThread() * 4; at < kTerms; at += kWarpgroup * 4) {
+        CopyAsync16(terms + at, from + at);
+      }
     });
   }
 

@@ -87,11 +87,16 @@ __device__ __forceinline__ void Pack(Fragments& a, const Sums& sums) {
   for (int k = 0; k < kTileRows / 16; ++k) PackRows(a[k], sums[0][2 * k], sums[0][2 * k + 1]);
 }
 
-// A warp's part in copying rows to tiles: of each pass over four rows, a chunk a lane.
+// The thread's number among those of the producer, the block's last warpgroup.
+__device__ __forceinline__ int ProducerThread() { return ThreadReadAnew() % kWarpgroup; }
+
+// A producer's thread's part in copying rows to tiles: of each pass over 16 rows, a chunk.
 class Copier {
  public:
   __device__ __forceinline__ explicit Copier(int64_t stride)
-      : stride_(stride), row_(Lane() / kRowChunks), column_(Lane() % kRowChunks) {}
+      : stride_(stride),
+        row_(ProducerThread() / kRowChunks),
+        column_(ProducerThread() % kRowChunks) {}
 
   // Begins to copy kRows rows, `stride` elements apart; zeros from row `valid` on.
   template <int kRows>
@@ -105,19 +110,17 @@ class Copier {
 
  private:
   static constexpr int kRowChunks = kHopperWidth / kChunk;
-  static constexpr int kPassRows = kWarp / kRowChunks;
-  static_assert(kPassRows == 4, "every other pass has the same places");
+  static constexpr int kPassRows = kWarpgroup / kRowChunks;
+  static_assert(kPassRows % 8 == 0, "every pass has the same places");
 
   template <int kRows, bool kWhole>
   __device__ __forceinline__ void BeginPasses(Bf16* tile, const Bf16* rows, int valid) const {
     static_assert(kRows % kPassRows == 0);
     const Bf16* from = rows + row_ * stride_ + column_ * kChunk;
-    Bf16* to[] = {tile + row_ * kHopperWidth + (column_ ^ row_) * kChunk,
-                  tile + row_ * kHopperWidth + (column_ ^ row_ ^ kPassRows) * kChunk};
+    Bf16* to = tile + row_ * kHopperWidth + (column_ ^ row_ % 8) * kChunk;
 #pragma unroll
     for (int row = 0; row < kRows; row += kPassRows) {
-      CopyAsync16(to[row / kPassRows % 2] + row * kHopperWidth, from,
-                  kWhole || row_ + row < valid);
+      CopyAsync16(to + row * kHopperWidth, from, kWhole || row_ + row < valid);
       from += kPassRows * stride_;
     }
   }
@@ -138,7 +141,7 @@ struct Tuning {
   static constexpr int kStages = kStagesOf;
   static constexpr bool kStays = kStaysOf;
   static constexpr int kRows = kConsumers * kTileRows;  // of an item
-  // A warpgroup for the producer, because registers are given and taken by whole ones.
+  // The producer is one, too: a single warp has not the time to begin all copies, and registers are given and taken by whole ones.
   static constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
   static constexpr int kProducerRegisters = kConsumers == 2 ? 40 : 56;
   static constexpr int kConsumerRegisters = kConsumers == 2 ? 232 : 152;
@@ -198,19 +201,24 @@ struct Items {
 
 // ---- the pipeline ----
 //
-// One warp, the producer, copies tiles to a ring of stages; the warpgroups, its consumers, never wait for each other, so that
-// one's exponentials run beside another's products. Tiles of all items of a block are numbered: turn t has stage t % kStages,
-// in round t / kStages of the ring. Barriers, whose phases are such rounds:
-//   full[s]        1 arrival, of the producer's lane 0, when the tile is there for products, and, if it is an item's first, the
-//                  item's rows, terms and Item, too
+// One warpgroup, the producer, copies tiles to a ring of stages; the others, its consumers, never wait for each other, so that
+// one's exponentials run beside another's products. Nor do the producer's warps, each of which copies its rows of every tile.
+// Tiles of all items of a block are numbered: turn t has stage t % kStages, in round t / kStages of the ring. Barriers, whose
+// phases are such rounds:
+//   full[s]        an arrival of each producer's warp, when its part of the tile is there for products, and, if it is an item's
+//                  first, of the item's rows, terms and Item, too
 //   empty[s]       an arrival of each consumers' warp, when its products with the tile are done. Each has waited for full[s] of
 //                  the same round before, even for a tile that it goes past: so nobody is ever ahead by a phase
 //   item_empty[i]  an arrival of each consumers' warp, when it has the item's rows in registers; phases are items / kItems
+//   announced[i]   1 arrival, of the producer's first warp, when it has said which item comes; phases are items / kNumbers.
+//                  A number is written over when the item but two after it begins, which waits until consumers have begun that item:
+//                  all producer's warps have read it
 // Full of turn t − 2 is told before the producer waits for anything of turn t. It waits for empty of turn t − kStages, for
 // which consumers need no tile after t − kStages + 1 ≤ t − 2; and at an item's first turn for the start of the item but one
 // before, which needs no tile after t − 2. So nobody waits for what waits for him.
 
-inline constexpr int kItems = 2;  // whose rows may be in shared memory
+inline constexpr int kItems = 2;    // whose rows may be in shared memory
+inline constexpr int kNumbers = 4;  // of items
 
 // Where a turn stands in the ring.
 template <int kStages>
@@ -232,12 +240,14 @@ struct Memory {
   static constexpr int kStages = Tuned::kStages;
   static constexpr int kConsumerWarps = Tuned::kConsumers * (kWarpgroup / kWarp);
   static constexpr int kItemElements = kTensors * Tuned::kRows * kHopperWidth;
-  static constexpr int kBarriers = 2 * kStages + kItems;
+  static constexpr int kProducerWarps = kWarpgroup / kWarp;
+  static constexpr int kBarriers = 2 * kStages + kItems + kNumbers;
   static constexpr int kBytes =
       kTileAlignment +
       (kStages * 2 * kTileElements + kItems * kItemElements) * static_cast<int>(sizeof(Bf16)) +
       (kStages * kTileFloats + kItems * kItemFloats) * static_cast<int>(sizeof(float)) +
-      kBarriers * static_cast<int>(sizeof(uint64_t)) + kItems * static_cast<int>(sizeof(Item));
+      kBarriers * static_cast<int>(sizeof(uint64_t)) + kItems * static_cast<int>(sizeof(Item)) +
+      kNumbers * static_cast<int>(sizeof(unsigned));
   static_assert(kStages >= 3 && kTileFloats % 4 == 0 && kItemFloats % 4 == 0);
 
   Bf16* tiles = reinterpret_cast<Bf16*>(AlignedShared());
@@ -259,18 +269,25 @@ struct Memory {
   }
   __device__ __forceinline__ uint64_t* Empty(int stage) const { return Full(kStages) + stage; }
   __device__ __forceinline__ uint64_t* ItemEmpty(int slot) const { return Empty(kStages) + slot; }
+  __device__ __forceinline__ uint64_t* Announced(int place) const {
+    return ItemEmpty(kItems) + place;
+  }
   __device__ __forceinline__ Item& ItemAt(int slot) const {
-    return reinterpret_cast<Item*>(ItemEmpty(kItems))[slot];
+    return reinterpret_cast<Item*>(Announced(kNumbers))[slot];
+  }
+  __device__ __forceinline__ unsigned& NumberAt(int place) const {
+    return reinterpret_cast<unsigned*>(&ItemAt(kItems))[place];
   }
 
   // By all threads of the block.
   __device__ __forceinline__ void InitBarriers() const {
     if (threadIdx.x == 0) {
       for (int stage = 0; stage < kStages; ++stage) {
-        InitBarrier(Full(stage), 1);
+        InitBarrier(Full(stage), kProducerWarps);
         InitBarrier(Empty(stage), kConsumerWarps);
       }
       for (int slot = 0; slot < kItems; ++slot) InitBarrier(ItemEmpty(slot), kConsumerWarps);
+      for (int place = 0; place < kNumbers; ++place) InitBarrier(Announced(place), 1);
     }
     __syncthreads();
   }
@@ -284,7 +301,7 @@ __device__ __forceinline__ void WarpArrivesAt(uint64_t* barrier) {
 
 // ---- the producer ----
 
-// All but the latest kPending turns' copies are there, of which the last has this stage.
+// All but the latest kPending turns' copies of this warp are there, of which the last has this stage.
 template <int kPending, typename Memory>
 __device__ __forceinline__ void Publish(const Memory& memory, int stage) {
   WaitForCopies<kPending>();
@@ -292,7 +309,21 @@ __device__ __forceinline__ void Publish(const Memory& memory, int stage) {
   WarpArrivesAt(memory.Full(stage));
 }
 
-// Copies all that the block's consumers need. `copies`: of which kernel.
+// The number of the item after that of `round`, which the producer's first warp has asked for and now tells the others.
+template <typename Memory>
+__device__ __forceinline__ unsigned NextNumber(const Memory& memory, bool first_warp,
+                                               unsigned asked_for, unsigned round) {
+  const int place = static_cast<int>(round % kNumbers);
+  if (first_warp) {
+    if (Lane() == 0) memory.NumberAt(place) = asked_for;
+    WarpArrivesAt(memory.Announced(place));
+    return ShuffleFrom(asked_for, 0);
+  }
+  WaitForPhase(memory.Announced(place), round / kNumbers % 2);
+  return memory.NumberAt(place);
+}
+
+// Copies a producer's warp's part of all that the block's consumers need. `copies`: of which kernel.
 template <typename Copies>
 __device__ __forceinline__ void Produce(const Copies& copies, const Schedule& schedule) {
   using Items = typename Copies::Items;
@@ -302,16 +333,18 @@ __device__ __forceinline__ void Produce(const Copies& copies, const Schedule& sc
   auto before = [](int stage, int turns) { return (stage + kStages - turns) % kStages; };
   Turn<kStages> turn;
   unsigned begun = 0;  // turns
+  const bool first_warp = Uniform(ProducerThread() / kWarp) == 0;
+  const bool leads = first_warp && Lane() == 0;
   unsigned number = schedule.First();
   for (unsigned round = 0;; ++round) {
     const Item item = Items::Find(schedule.order, length, number);
-    const unsigned next = Lane() == 0 ? schedule.Next() : 0;  // early: it takes a while to come
+    const unsigned next = leads ? schedule.Next() : 0;  // early: it takes a while to come
     const int slot = static_cast<int>(round % kItems);
     for (int i = 0; i < item.tiles; ++i) {
       if (begun++ >= 2) Publish<1>(memory, before(turn.stage, 2));
       if (i == 0) {
         WaitForPhase(memory.ItemEmpty(slot), round / kItems % 2 ^ 1U);
-        if (Lane() == 0) memory.ItemAt(slot) = item;
+        if (leads) memory.ItemAt(slot) = item;
         if (item.pair >= 0) copies.BeginItem(slot, item);
       }
       WaitForPhase(memory.Empty(turn.stage), turn.parity ^ 1U);
@@ -320,7 +353,7 @@ __device__ __forceinline__ void Produce(const Copies& copies, const Schedule& sc
       turn.Advance();
     }
     if (item.pair < 0) break;
-    number = ShuffleFrom(next, 0);
+    number = NextNumber(memory, first_warp, next, round);
   }
   if (begun >= 2) Publish<1>(memory, before(turn.stage, 2));
   Publish<0>(memory, before(turn.stage, 1));
@@ -405,7 +438,7 @@ __device__ __forceinline__ void RunPipeline(const Copies& copies, const Schedule
     consume();
   } else {
     GiveRegisters<Tuned::kProducerRegisters>();
-    if (warp == kProducer) Produce(copies, schedule);
+    Produce(copies, schedule);
   }
 }
 

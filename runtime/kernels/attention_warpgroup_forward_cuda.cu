@@ -29,11 +29,9 @@ struct ForwardCopies {
                               queries + row * shape.qkv_stride(), shape.length - row);
     });
     const int head = item.pair % shape.heads;
-    float* temperatures = memory.ItemTerms(slot) + Lane();
-    const int first = item.own + Lane();
-#pragma unroll
-    for (int row = 0; row < kRows; row += kWarp) {
-      const int position = min(max(first + row, 0), shape.length - 1);
+    float* temperatures = memory.ItemTerms(slot);
+    for (int row = ProducerThread(); row < kRows; row += kWarpgroup) {
+      const int position = min(max(item.own + row, 0), shape.length - 1);
       temperatures[row] = operands.temperature.At(head, position);
     }
   }
