@@ -1,6 +1,6 @@
 // Attention's backward on Hopper's tensor cores: as in attention_backward_cuda.cu, a kernel whose blocks own keys, for dK and
-// dV, and one whose blocks own queries, for dQ. Products run beside arithmetic: while scores become gradients, the sums of the
-// tile before are under way.
+// dV, and one whose blocks own queries, for dQ. Products run beside arithmetic: while a consumer's scores become gradients,
+// its sums of the tile before are under way, and what the other consumer has begun.
 #include "runtime/kernels/attention_gradient_cuda.cuh"
 #include "runtime/kernels/attention_warpgroup_cuda.cuh"
 
@@ -9,7 +9,6 @@ namespace {
 
 struct BackwardOperands {
   Shape shape;
-  TileOrder order;
   RowTerms rows;
   const Bf16* qkv;
   const Bf16* dout;
@@ -55,8 +54,8 @@ struct KeyCopies {
     Items::CopyRows(item, shape.length, [&](int row, int consumer) {
       const Bf16* keys = pair + row * shape.qkv_stride();
       Bf16* to = memory.Rows(slot) + consumer * kTileElements;
-      copier.Begin<kTileRows>(to, keys, shape.length - row);
-      copier.Begin<kTileRows>(to + kRowElements, keys + shape.out_stride(), shape.length - row);
+      copier.Begin(to, keys, shape.length - row);
+      copier.Begin(to + kRowElements, keys + shape.out_stride(), shape.length - row);
     });
     const int thread = ProducerThread();
     if (!kFlat || thread >= kFlatFloats / 4) return;
@@ -70,12 +69,10 @@ struct KeyCopies {
     Bf16* tile = memory.Tile(stage);
     const int valid = shape.length - row;
     Copier(shape.qkv_stride())
-        .Begin<kTileRows>(
-            tile, operands.qkv + shape.QueryOffset(item.pair) + row * shape.qkv_stride(), valid);
+        .Begin(tile, operands.qkv + shape.QueryOffset(item.pair) + row * shape.qkv_stride(), valid);
     Copier(shape.out_stride())
-        .Begin<kTileRows>(tile + kTileElements,
-                          operands.dout + shape.OutOffset(item.pair) + row * shape.out_stride(),
-                          valid);
+        .Begin(tile + kTileElements,
+               operands.dout + shape.OutOffset(item.pair) + row * shape.out_stride(), valid);
     constexpr int kBlockChunks = kTileTerms * RowTerms::kBlock / 4;
     const float* from = TermsFrom(operands.rows, item.pair, row);
     static_assert(kTileTermFloats / 4 <= kWarpgroup);
@@ -205,9 +202,8 @@ __global__ void __launch_bounds__(Tuned::kThreads, Tuned::kBlocks)
     return;
   }
   const KeyMemory memory;
-  RunPipeline<Tuned>(KeyCopies<kFlat>{operands, memory}, schedule, [&] {
-    MakeKeyGradients<kWithEntropy, kFlat>(operands, memory);
-  });
+  RunPipeline<Tuned>(KeyCopies<kFlat>{operands, memory}, schedule,
+                     [&] { MakeKeyGradients<kWithEntropy, kFlat>(operands, memory); });
 }
 
 // ---- dQ and the temperature's moments ----
@@ -229,9 +225,8 @@ struct QueryCopies {
     Items::CopyRows(item, shape.length, [&](int row, int consumer) {
       Bf16* to = memory.Rows(slot) + consumer * kTileElements;
       const int valid = shape.length - row;
-      Copier(shape.qkv_stride()).Begin<kTileRows>(to, queries + row * shape.qkv_stride(), valid);
-      Copier(shape.out_stride())
-          .Begin<kTileRows>(to + kRowElements, douts + row * shape.out_stride(), valid);
+      Copier(shape.qkv_stride()).Begin(to, queries + row * shape.qkv_stride(), valid);
+      Copier(shape.out_stride()).Begin(to + kRowElements, douts + row * shape.out_stride(), valid);
       constexpr int kTerms = kRowTerms * kTileRows;
       const float* from = TermsFrom(operands.rows, item.pair, row);
       float* terms = memory.ItemTerms(slot) + consumer * kTerms;
@@ -244,11 +239,11 @@ struct QueryCopies {
   __device__ __forceinline__ void BeginTile(int stage, const Item& item, int row) const {
     const Shape& shape = operands.shape;
     const Copier copier(shape.qkv_stride());
-    const Bf16* keys = operands.qkv + shape.QueryOffset(item.pair) + shape.out_stride() +
-                       row * shape.qkv_stride();
+    const Bf16* keys =
+        operands.qkv + shape.QueryOffset(item.pair) + shape.out_stride() + row * shape.qkv_stride();
     Bf16* tile = memory.Tile(stage);
-    copier.Begin<kTileRows>(tile, keys, shape.length - row);
-    copier.Begin<kTileRows>(tile + kTileElements, keys + shape.out_stride(), shape.length - row);
+    copier.Begin(tile, keys, shape.length - row);
+    copier.Begin(tile + kTileElements, keys + shape.out_stride(), shape.length - row);
   }
 };
 
@@ -279,9 +274,7 @@ __device__ __forceinline__ void MakeQueryGradients(const BackwardOperands& opera
       BeginSum(dqueries, gradients, tile);
       CommitProducts();
     };
-    auto make_gradients = [&] {
-      Gradients<kWithEntropy, kWithMoment, 1>(scores, dprobs, terms);
-    };
+    auto make_gradients = [&] { Gradients<kWithEntropy, kWithMoment, 1>(scores, dprobs, terms); };
 
     int left = consumer.Skip(item, QueryItems::Skipped(consumer.number()));
     if (left <= 0) continue;
@@ -311,9 +304,8 @@ __device__ __forceinline__ void MakeQueryGradients(const BackwardOperands& opera
     if constexpr (kWithMoment) StoreMoments(terms, operands.rows.Of(item.pair, query));
     const Shape& shape = operands.shape;
     const int64_t stride = shape.qkv_stride();
-    StoreRows<kHopperWidth>(dqueries,
-                            operands.dqkv + shape.QueryOffset(item.pair) + query * stride, stride,
-                            shape.length - query);
+    StoreRows<kHopperWidth>(dqueries, operands.dqkv + shape.QueryOffset(item.pair) + query * stride,
+                            stride, shape.length - query);
   }
 }
 
@@ -325,23 +317,23 @@ __global__ void __launch_bounds__(Tuned::kThreads, Tuned::kBlocks)
     return;
   }
   const QueryMemory memory;
-  RunPipeline<Tuned>(QueryCopies{operands, memory}, schedule, [&] {
-    MakeQueryGradients<kWithEntropy, kWithMoment>(operands, memory);
-  });
+  RunPipeline<Tuned>(QueryCopies{operands, memory}, schedule,
+                     [&] { MakeQueryGradients<kWithEntropy, kWithMoment>(operands, memory); });
 }
 
 // ---- launches ----
 
 template <bool kWithEntropy>
 void LaunchGradients(Context& context, const BackwardOperands& operands, bool flat, bool moment) {
+  const TileOrder order(operands.shape, kRows);
   LaunchItems<Tuned>(context,
-                      flat ? WarpgroupKeyGradientKernel<kWithEntropy, true>
-                           : WarpgroupKeyGradientKernel<kWithEntropy, false>,
-                      KeyMemory::kBytes, operands.order, operands);
+                     flat ? WarpgroupKeyGradientKernel<kWithEntropy, true>
+                          : WarpgroupKeyGradientKernel<kWithEntropy, false>,
+                     KeyMemory::kBytes, order, operands);
   LaunchItems<Tuned>(context,
-                      moment ? WarpgroupQueryGradientKernel<kWithEntropy, true>
-                             : WarpgroupQueryGradientKernel<kWithEntropy, false>,
-                      QueryMemory::kBytes, operands.order, operands);
+                     moment ? WarpgroupQueryGradientKernel<kWithEntropy, true>
+                            : WarpgroupQueryGradientKernel<kWithEntropy, false>,
+                     QueryMemory::kBytes, order, operands);
 }
 
 }  // namespace
@@ -349,7 +341,6 @@ void LaunchGradients(Context& context, const BackwardOperands& operands, bool fl
 void WarpgroupBackward(Context& context, const AttentionBackwardArgs& args, const RowTerms& rows) {
   const Shape shape(args.qkv);
   const BackwardOperands operands = {.shape = shape,
-                                     .order = TileOrder(shape, kRows),
                                      .rows = rows,
                                      .qkv = args.qkv.data<Bf16>(),
                                      .dout = args.dout.data<Bf16>(),

@@ -98,13 +98,12 @@ class Copier {
         row_(ProducerThread() / kRowChunks),
         column_(ProducerThread() % kRowChunks) {}
 
-  // Begins to copy kRows rows, `stride` elements apart; zeros from row `valid` on.
-  template <int kRows>
+  // Begins to copy a tile's rows, `stride` elements apart; zeros from row `valid` on.
   __device__ __forceinline__ void Begin(Bf16* tile, const Bf16* rows, int valid) const {
-    if (valid >= kRows) {
-      BeginPasses<kRows, true>(tile, rows, valid);
+    if (valid >= kTileRows) {
+      BeginPasses<true>(tile, rows, valid);
     } else {
-      BeginPasses<kRows, false>(tile, rows, valid);
+      BeginPasses<false>(tile, rows, valid);
     }
   }
 
@@ -113,13 +112,12 @@ class Copier {
   static constexpr int kPassRows = kWarpgroup / kRowChunks;
   static_assert(kPassRows % 8 == 0, "every pass has the same places");
 
-  template <int kRows, bool kWhole>
+  template <bool kWhole>
   __device__ __forceinline__ void BeginPasses(Bf16* tile, const Bf16* rows, int valid) const {
-    static_assert(kRows % kPassRows == 0);
     const Bf16* from = rows + row_ * stride_ + column_ * kChunk;
     Bf16* to = tile + row_ * kHopperWidth + (column_ ^ row_ % 8) * kChunk;
 #pragma unroll
-    for (int row = 0; row < kRows; row += kPassRows) {
+    for (int row = 0; row < kTileRows; row += kPassRows) {
       CopyAsync16(to + row * kHopperWidth, from, kWhole || row_ + row < valid);
       from += kPassRows * stride_;
     }
@@ -301,7 +299,8 @@ __device__ __forceinline__ void WarpArrivesAt(uint64_t* barrier) {
 
 // ---- the producer ----
 
-// All but the latest kPending turns' copies of this warp are there, of which the last has this stage.
+// Waits for this warp's copies of all turns but the latest kPending; consumers learn that its part of the last of them, which has
+// this stage, is there.
 template <int kPending, typename Memory>
 __device__ __forceinline__ void Publish(const Memory& memory, int stage) {
   WaitForCopies<kPending>();

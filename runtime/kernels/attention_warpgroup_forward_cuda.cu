@@ -1,5 +1,5 @@
-// Attention's forward on Hopper's tensor cores: a block owns queries. While scores of a tile become powers, the product of the
-// tile before with its values is under way.
+// Attention's forward on Hopper's tensor cores: a block owns queries. While a consumer's scores of a tile become powers, its product
+// of the tile before with its values is under way, and what other consumers have begun.
 #include "runtime/kernels/attention_online_cuda.cuh"
 #include "runtime/kernels/attention_warpgroup_cuda.cuh"
 
@@ -25,8 +25,8 @@ struct ForwardCopies {
     const Copier copier(shape.qkv_stride());
     const Bf16* queries = operands.qkv + shape.QueryOffset(item.pair);
     Items::CopyRows(item, shape.length, [&](int row, int consumer) {
-      copier.Begin<kTileRows>(memory.Rows(slot) + consumer * kTileElements,
-                              queries + row * shape.qkv_stride(), shape.length - row);
+      copier.Begin(memory.Rows(slot) + consumer * kTileElements, queries + row * shape.qkv_stride(),
+                   shape.length - row);
     });
     const int head = item.pair % shape.heads;
     float* temperatures = memory.ItemTerms(slot);
@@ -39,11 +39,11 @@ struct ForwardCopies {
   __device__ __forceinline__ void BeginTile(int stage, const Item& item, int row) const {
     const Shape& shape = operands.shape;
     const Copier copier(shape.qkv_stride());
-    const Bf16* keys = operands.qkv + shape.QueryOffset(item.pair) + shape.out_stride() +
-                       row * shape.qkv_stride();
+    const Bf16* keys =
+        operands.qkv + shape.QueryOffset(item.pair) + shape.out_stride() + row * shape.qkv_stride();
     Bf16* tile = memory.Tile(stage);
-    copier.Begin<kTileRows>(tile, keys, shape.length - row);
-    copier.Begin<kTileRows>(tile + kTileElements, keys + shape.out_stride(), shape.length - row);
+    copier.Begin(tile, keys, shape.length - row);
+    copier.Begin(tile + kTileElements, keys + shape.out_stride(), shape.length - row);
   }
 };
 

@@ -60,10 +60,9 @@ __device__ __forceinline__ void InitBarrier(uint64_t* barrier, int arrivals) {
 
 // What this thread has done so far is before what others do after they have waited for the phase.
 __device__ __forceinline__ void ArriveAt(uint64_t* barrier) {
-  asm volatile(
-      "{\n.reg .b64 state;\nmbarrier.arrive.shared::cta.b64 state, [%0];\n}\n" ::"r"(
-          SharedAddress(barrier))
-      : "memory");
+  asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared::cta.b64 state, [%0];\n}\n" ::"r"(
+                   SharedAddress(barrier))
+               : "memory");
 }
 
 // Waits until the phase of this parity is complete: the present one, or the last one, of which it then knows at once. So the
@@ -71,8 +70,8 @@ __device__ __forceinline__ void ArriveAt(uint64_t* barrier) {
 __device__ __forceinline__ void WaitForPhase(uint64_t* barrier, unsigned parity) {
   asm volatile(
       "{\n.reg .pred done;\n"
-      "again:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}\n" ::"r"(
-          SharedAddress(barrier)),
+      "again:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}\n" ::
+          "r"(SharedAddress(barrier)),
       "r"(parity)
       : "memory");
 }

@@ -15,7 +15,7 @@ namespace entrain {
 namespace {
 
 using Floats = std::vector<float>;
-constexpr int kSide = 64;  // rows of the tile and elements of a row
+constexpr int kSide = 64;          // rows of the tile and elements of a row
 constexpr unsigned kReaders = 32;  // of what a warp hands over
 
 Floats Normal(int64_t size, uint64_t stream) {
