@@ -15,7 +15,7 @@ struct BackwardOperands {
   Bf16* dqkv;
 };
 
-using Tuned = Tuning</*consumers=*/2, /*blocks=*/1, /*stages=*/4, /*stays=*/true>;
+using Tuned = Tuning</*consumers=*/2, /*stages=*/4, /*stays=*/true>;
 
 constexpr int kRows = Tuned::kRows;  // of an item
 constexpr int kRowElements = kRows * kHopperWidth;
@@ -195,7 +195,7 @@ __device__ __forceinline__ void MakeKeyGradients(const BackwardOperands& operand
 }
 
 template <bool kWithEntropy, bool kFlat>
-__global__ void __launch_bounds__(Tuned::kThreads, Tuned::kBlocks)
+__global__ void __launch_bounds__(Tuned::kThreads, 1)
     WarpgroupKeyGradientKernel(BackwardOperands operands, Schedule schedule) {
   if constexpr (!kWarpgroupProducts) {
     Trap();
@@ -310,7 +310,7 @@ __device__ __forceinline__ void MakeQueryGradients(const BackwardOperands& opera
 }
 
 template <bool kWithEntropy, bool kWithMoment>
-__global__ void __launch_bounds__(Tuned::kThreads, Tuned::kBlocks)
+__global__ void __launch_bounds__(Tuned::kThreads, 1)
     WarpgroupQueryGradientKernel(BackwardOperands operands, Schedule schedule) {
   if constexpr (!kWarpgroupProducts) {
     Trap();

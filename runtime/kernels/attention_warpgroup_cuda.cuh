@@ -130,17 +130,18 @@ class Copier {
 
 // ---- a block's work ----
 
-// What may be chosen by measurement. kConsumers: warpgroups that make products, of 64 rows each; kBlocks of a multiprocessor;
-// kStages: tiles in shared memory, at least 3; kStays: blocks take item after item, instead of one each.
-template <int kConsumersOf, int kBlocksOf, int kStagesOf, bool kStaysOf>
+// What may be chosen by measurement. kConsumers: warpgroups that make products, of 64 rows each; kStages: tiles in shared memory,
+// at least 3; kStays: blocks take item after item, instead of one each.
+template <int kConsumersOf, int kStagesOf, bool kStaysOf>
 struct Tuning {
   static constexpr int kConsumers = kConsumersOf;
-  static constexpr int kBlocks = kBlocksOf;
   static constexpr int kStages = kStagesOf;
   static constexpr bool kStays = kStaysOf;
   static constexpr int kRows = kConsumers * kTileRows;  // of an item
   // The producer is one, too: a single warp has not the time to begin all copies, and registers are given and taken by whole ones.
   static constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
+  // Of a thread; together all that a multiprocessor has, but for what it cannot divide.
+  static_assert(kConsumers == 2 || kConsumers == 3);
   static constexpr int kProducerRegisters = kConsumers == 2 ? 40 : 56;
   static constexpr int kConsumerRegisters = kConsumers == 2 ? 232 : 152;
 };
@@ -451,7 +452,7 @@ void LaunchItems(Context& context, void (*kernel)(Parameters...), int shared_byt
   };
   auto* taken = context.Cache<Taken>().memory.template Take<unsigned>(1);
   FillBytes(context, taken, 0, sizeof(*taken));
-  const auto resident = static_cast<unsigned>(context.cuda().multiprocessors * Tuned::kBlocks);
+  const auto resident = static_cast<unsigned>(context.cuda().multiprocessors);
   const unsigned blocks = Tuned::kStays ? std::min(order.blocks(), resident) : order.blocks();
   AllowSharedBytes(kernel, static_cast<size_t>(shared_bytes));
   Launch(kernel, blocks, Tuned::kThreads, static_cast<size_t>(shared_bytes), context.cuda().stream,

@@ -6,7 +6,7 @@
 namespace entrain::cuda::attention {
 namespace {
 
-using Tuned = Tuning</*consumers=*/3, /*blocks=*/1, /*stages=*/4, /*stays=*/true>;
+using Tuned = Tuning</*consumers=*/3, /*stages=*/4, /*stays=*/true>;
 
 constexpr int kRows = Tuned::kRows;  // of an item
 
@@ -133,7 +133,7 @@ __device__ __forceinline__ void MakeOut(const ForwardOperands& operands,
   }
 }
 
-__global__ void __launch_bounds__(Tuned::kThreads, Tuned::kBlocks)
+__global__ void __launch_bounds__(Tuned::kThreads, 1)
     WarpgroupForwardKernel(ForwardOperands operands, Schedule schedule) {
   if constexpr (!kWarpgroupProducts) {
     Trap();
