@@ -15,7 +15,7 @@ struct BackwardOperands {
   Bf16* dqkv;
 };
 
-using Tuned = Tuning</*consumers=*/2, /*stages=*/4, /*stays=*/true>;
+using Tuned = Tuning</*consumers=*/2, /*stages=*/6, /*stays=*/true>;
 
 constexpr int kRows = Tuned::kRows;  // of an item
 constexpr int kRowElements = kRows * kHopperWidth;

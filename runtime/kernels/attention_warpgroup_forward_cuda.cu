@@ -6,7 +6,7 @@
 namespace entrain::cuda::attention {
 namespace {
 
-using Tuned = Tuning</*consumers=*/3, /*stages=*/4, /*stays=*/true>;
+using Tuned = Tuning</*consumers=*/3, /*stages=*/6, /*stays=*/true>;
 
 constexpr int kRows = Tuned::kRows;  // of an item
 
