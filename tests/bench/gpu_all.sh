@@ -132,11 +132,12 @@ sanitizer() {
   found=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer /opt/nvidia/*/*/compute-sanitizer 2>/dev/null | head -n 1)
   [ -n "$found" ] || { echo "compute-sanitizer is not installed"; return 77; }
   # Products alone are cuBLASLt's, and take seconds each under racecheck; whole steps have some of them.
-  "$found" --tool "$1" --error-exitcode 9 gpu_bench --smoke ops || return
-  local model
+  local code=0 model
+  "$found" --tool "$1" --error-exitcode 9 gpu_bench --smoke ops || code=$?
   for model in sm-ln-g ereg; do
-    "$found" --tool "$1" --error-exitcode 9 gpu_bench --smoke --profile "tiny $model 2 x 32" || return
+    "$found" --tool "$1" --error-exitcode 9 gpu_bench --smoke --profile "tiny $model 2 x 32" || code=$?
   done
+  return $code
 }
 memcheck() { eval "$sanitizer_function"; sanitizer memcheck; }
 racecheck() { eval "$sanitizer_function"; sanitizer racecheck; }
