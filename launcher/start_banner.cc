@@ -122,10 +122,11 @@ std::string StartBanner(const BannerFacts& facts) {
   if (!facts.attention.empty()) text += Row("attention", facts.attention);
   if (!facts.tuning.empty()) text += Row("tuning", facts.tuning);
   text += Row("threads", facts.threads.text);
-  text += Row("precision", absl::StrCat(std::string(kPrecisionNames.Name(config.train.precision)),
-                                        config.train.logits == Precision::kBf16 ? ", logits too" : "",
-                                        config.train.tf32 ? ", products in TF32" : "",
-                                        config.train.recompute ? ", activations recomputed" : ""));
+  text +=
+      Row("precision", absl::StrCat(std::string(kPrecisionNames.Name(config.train.precision)),
+                                    config.train.logits == Precision::kBf16 ? ", logits too" : "",
+                                    config.train.tf32 ? ", products in TF32" : "",
+                                    config.train.recompute ? ", activations recomputed" : ""));
   text += Row("data", Data(config.data.train, facts.train_data));
   if (facts.validation_data != nullptr) {
     text += Row("validation", Data(config.data.validation, *facts.validation_data));

@@ -138,12 +138,8 @@ struct TrainConfig {
   }
   int64_t accumulation(int dp) const { return train.global_batch / (micro_batch(dp) * dp); }
   // Of gradients as they travel.
-  DType wire_dtype() const {
-    return DTypeFor(parallel.reduce_precision);
-  }
-  DType compute_dtype() const {
-    return DTypeFor(train.precision);
-  }
+  DType wire_dtype() const { return DTypeFor(parallel.reduce_precision); }
+  DType compute_dtype() const { return DTypeFor(train.precision); }
 };
 
 // Reads a TOML file and then each "section.key=value" of `overrides` (values in TOML's syntax; a bare word is a string).

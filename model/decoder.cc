@@ -8,7 +8,8 @@ namespace entrain {
 namespace {
 
 ActivationLayout LayoutFor(const Model& model, int64_t positions) {
-  return {.batch = 1, .positions = positions, .compute = model.compute_dtype(), .logits = {.rows = 1}};
+  return {
+      .batch = 1, .positions = positions, .compute = model.compute_dtype(), .logits = {.rows = 1}};
 }
 
 int64_t CacheBytes(const Model& model) {

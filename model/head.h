@@ -13,7 +13,7 @@ namespace entrain {
 
 // Of the logits that exist at a time.
 struct LogitsLayout {
-  int64_t rows = 0;  // at most
+  int64_t rows = 0;           // at most
   DType dtype = DType::kF32;  // bf16 only where the products' factors are
 };
 

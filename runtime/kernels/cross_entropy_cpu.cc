@@ -102,7 +102,8 @@ void SoftmaxStatistics(Context& context, const SoftmaxStatisticsArgs& args) {
       const int64_t target = TargetColumn(args.vocab, args.targets, row);
       args.max.data<float>()[row] = normalizer.max;
       args.sum.data<double>()[row] = normalizer.sum;
-      args.target.data<double>()[row] = target < 0 ? 0.0 : double{static_cast<float>(logits[target])};
+      args.target.data<double>()[row] =
+          target < 0 ? 0.0 : double{static_cast<float>(logits[target])};
     });
   });
 }

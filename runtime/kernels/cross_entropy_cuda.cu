@@ -12,8 +12,8 @@ int ThreadsFor(const TensorView& logits) { return logits.dim(-1) >= 16384 ? kMax
 // A thread adds about a hundred exponentials in fp32; threads' sums meet in fp64.
 template <typename L, int n>
 __global__ void __launch_bounds__(kMaxThreads)
-    SoftmaxStatisticsKernel(LogitRows<L> logits, const int32_t* targets, float* maxima, double* sums,
-                            double* target_logits) {
+    SoftmaxStatisticsKernel(LogitRows<L> logits, const int32_t* targets, float* maxima,
+                            double* sums, double* target_logits) {
   __shared__ float warp_maxima[kMaxWarps];
   __shared__ double warp_sums[kMaxWarps];
   const int64_t row = blockIdx.x;
@@ -66,9 +66,8 @@ void WriteGradient(Context& context, const CrossEntropyArgs& args) {
   DispatchVector(FoursFit(args.logits), [&](auto n) {
     Launch(GradientKernel<L, T, n()>, dim3(static_cast<unsigned>(args.logits.rows())),
            dim3(ThreadsFor(args.logits)), 0, context.cuda().stream,
-           RowsOf<L>(args.logits, args.vocab),
-           args.targets.data<int32_t>(), args.max.data<float>(), args.sum.data<double>(),
-           args.dlogits.data<T>(), args.dlogits.row_stride(), args.scale);
+           RowsOf<L>(args.logits, args.vocab), args.targets.data<int32_t>(), args.max.data<float>(),
+           args.sum.data<double>(), args.dlogits.data<T>(), args.dlogits.row_stride(), args.scale);
   });
 }
 

@@ -77,7 +77,8 @@ __device__ __forceinline__ float SumOfVector(const float (&values)[n]) {
   if constexpr (n == 1) return values[0];
   float sum = 0.0F;
 #pragma unroll
-  for (int i = 0; i < n; i += 4) sum += (values[i] + values[i + 1]) + (values[i + 2] + values[i + 3]);
+  for (int i = 0; i < n; i += 4)
+    sum += (values[i] + values[i + 1]) + (values[i + 2] + values[i + 3]);
   return sum;
 }
 

@@ -145,9 +145,10 @@ INSTANTIATE_TEST_SUITE_P(
         MessageCase{"[train]\nattention = \"cudnn\"\nprecision = \"bf16\"\ndevice = \"cpu\"\n",
                     "run.toml:2:1: [train] attention = \"cudnn\": needs a GPU; set device = "
                     "\"cpu\" to \"cuda\"; or take \"entrain\" or \"auto\""},
-        MessageCase{"[train]\nlogits = \"bf16\"\n",
-                    "run.toml:2:1: [train] logits = \"bf16\": are of bf16 products; set precision = "
-                    "\"fp32\" to \"bf16\", or logits to \"fp32\""},
+        MessageCase{
+            "[train]\nlogits = \"bf16\"\n",
+            "run.toml:2:1: [train] logits = \"bf16\": are of bf16 products; set precision = "
+            "\"fp32\" to \"bf16\", or logits to \"fp32\""},
         MessageCase{"[train]\ntf32 = true\ndevice = \"cpu\"\n",
                     "run.toml:2:1: [train] tf32 = true: is of GPUs; set device = \"cpu\" to "
                     "\"cuda\""},
@@ -213,7 +214,8 @@ TEST(TrainConfigMessagesTest, OverridesAreNamedAsTheyWereGiven) {
   EXPECT_EQ(
       message("train.step=10"),
       "--set train.step=10: unknown key 'step' in [train], did you mean 'steps'? Keys of [train]: "
-      "steps, global_batch, micro_batch, seed, precision, logits, device, threads, tf32, recompute, "
+      "steps, global_batch, micro_batch, seed, precision, logits, device, threads, tf32, "
+      "recompute, "
       "cuda_graph, attention, tune, tuning, max_bad_steps");
   EXPECT_THAT(message("tran.steps=10"),
               StartsWith("--set tran.steps=10: unknown section [tran], did you mean 'train'?"));
