@@ -2,7 +2,7 @@
 // dV, and one whose blocks own queries, for dQ. Products run beside arithmetic: while a consumer's scores become gradients,
 // its sums of the tile before are under way, and what the other consumer has begun.
 #include "runtime/kernels/attention_gradient_cuda.cuh"
-#include "runtime/kernels/attention_warpgroup_cuda.cuh"
+#include "runtime/kernels/attention_warpgroup_pipeline_cuda.cuh"
 
 namespace entrain::cuda::attention {
 namespace {

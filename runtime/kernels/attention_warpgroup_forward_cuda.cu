@@ -1,7 +1,7 @@
 // Attention's forward on Hopper's tensor cores: a block owns queries. While a consumer's scores of a tile become powers, its product
 // of the tile before with its values is under way, and what other consumers have begun.
 #include "runtime/kernels/attention_online_cuda.cuh"
-#include "runtime/kernels/attention_warpgroup_cuda.cuh"
+#include "runtime/kernels/attention_warpgroup_pipeline_cuda.cuh"
 
 namespace entrain::cuda::attention {
 namespace {
