@@ -339,7 +339,8 @@ TEST_F(EmulatedKernelDeathTest, DeadlockAndReturnedLanes) {
                            __syncwarp();
                          }
                        }),
-               "deadlock:\n  warp 0: 16 at __syncthreads, 16 at __syncwarp, 0 returned");
+               "deadlock:\n  warp 0: 16 at __syncthreads, 16 at __syncwarp, 0 at the end of a "
+               "phase, 0 returned");
   EXPECT_DEATH(RunBody(32,
                        [] {
                          if (threadIdx.x < 16) __syncwarp();
