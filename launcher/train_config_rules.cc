@@ -95,7 +95,7 @@ std::optional<RuleViolation> CheckLogits(const TrainConfig& config) {
   }
   return Violation(config, "train", "logits",
                    "are of bf16 products; set " + Said(config, "train", "precision") +
-                       " to \"bf16\", or logits to \"fp32\"");
+                       R"( to "bf16", or logits to "fp32")");
 }
 
 std::optional<RuleViolation> CheckTf32(const TrainConfig& config) {
