@@ -125,8 +125,8 @@ constexpr int LayerNormBlocks() {
 }
 
 // A warp a row at a time, and the next row is read while one is normalised. gain and bias are in shared memory, where no row displaces
-// them. All lanes meet, at the barrier or in a reduction, between a row's reading and its keeping: it may be
-// kept where it was read.
+// them. All lanes meet between a row's reading and its keeping, those beyond the end, too, which read what others keep: it may be kept
+// where it was read. (Reductions do not order memory.)
 template <int kFours, typename Rows, typename T>
 __global__ void __launch_bounds__(kLayerNormRows* kWarp, LayerNormBlocks<kFours, Rows>())
     LayerNormKernel(Rows rows, LayerNormOperands<T> o) {
@@ -145,6 +145,7 @@ __global__ void __launch_bounds__(kLayerNormRows* kWarp, LayerNormBlocks<kFours,
   WaitForCopies<0>();
   __syncthreads();
   for (; row < o.rows; row += step) {
+    __syncwarp();
     float x[kFours][4];
 #pragma unroll
     for (int k = 0; k < kFours; ++k) rows.Make(next[k], x[k]);
