@@ -15,7 +15,7 @@ struct BackwardOperands {
   Bf16* dqkv;
 };
 
-using Tuned = Tuning</*consumers=*/2, /*stages=*/6, /*stays=*/true>;
+using Tuned = Tuning</*consumers=*/2, /*stages=*/6>;
 
 constexpr int kRows = Tuned::kRows;  // of an item
 constexpr int kRowElements = kRows * kHopperWidth;
@@ -197,10 +197,6 @@ __device__ __forceinline__ void MakeKeyGradients(const BackwardOperands& operand
 template <bool kWithEntropy, bool kFlat>
 __global__ void __launch_bounds__(Tuned::kThreads, 1)
     WarpgroupKeyGradientKernel(BackwardOperands operands, Schedule schedule) {
-  if constexpr (!kWarpgroupProducts) {
-    Trap();
-    return;
-  }
   const KeyMemory memory;
   RunPipeline<Tuned>(KeyCopies<kFlat>{operands, memory}, schedule,
                      [&] { MakeKeyGradients<kWithEntropy, kFlat>(operands, memory); });
@@ -237,13 +233,7 @@ struct QueryCopies {
   }
 
   __device__ __forceinline__ void BeginTile(int stage, const Item& item, int row) const {
-    const Shape& shape = operands.shape;
-    const Copier copier(shape.qkv_stride());
-    const Bf16* keys =
-        operands.qkv + shape.QueryOffset(item.pair) + shape.out_stride() + row * shape.qkv_stride();
-    Bf16* tile = memory.Tile(stage);
-    copier.Begin(tile, keys, shape.length - row);
-    copier.Begin(tile + kTileElements, keys + shape.out_stride(), shape.length - row);
+    BeginKeyTile(memory, stage, operands.shape, operands.qkv, item.pair, row);
   }
 };
 
@@ -312,10 +302,6 @@ __device__ __forceinline__ void MakeQueryGradients(const BackwardOperands& opera
 template <bool kWithEntropy, bool kWithMoment>
 __global__ void __launch_bounds__(Tuned::kThreads, 1)
     WarpgroupQueryGradientKernel(BackwardOperands operands, Schedule schedule) {
-  if constexpr (!kWarpgroupProducts) {
-    Trap();
-    return;
-  }
   const QueryMemory memory;
   RunPipeline<Tuned>(QueryCopies{operands, memory}, schedule,
                      [&] { MakeQueryGradients<kWithEntropy, kWithMoment>(operands, memory); });

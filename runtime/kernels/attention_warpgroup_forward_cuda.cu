@@ -6,7 +6,7 @@
 namespace entrain::cuda::attention {
 namespace {
 
-using Tuned = Tuning</*consumers=*/3, /*stages=*/6, /*stays=*/true>;
+using Tuned = Tuning</*consumers=*/3, /*stages=*/6>;
 
 constexpr int kRows = Tuned::kRows;  // of an item
 
@@ -37,13 +37,7 @@ struct ForwardCopies {
   }
 
   __device__ __forceinline__ void BeginTile(int stage, const Item& item, int row) const {
-    const Shape& shape = operands.shape;
-    const Copier copier(shape.qkv_stride());
-    const Bf16* keys =
-        operands.qkv + shape.QueryOffset(item.pair) + shape.out_stride() + row * shape.qkv_stride();
-    Bf16* tile = memory.Tile(stage);
-    copier.Begin(tile, keys, shape.length - row);
-    copier.Begin(tile + kTileElements, keys + shape.out_stride(), shape.length - row);
+    BeginKeyTile(memory, stage, operands.shape, operands.qkv, item.pair, row);
   }
 };
 
@@ -135,10 +129,6 @@ __device__ __forceinline__ void MakeOut(const ForwardOperands& operands,
 
 __global__ void __launch_bounds__(Tuned::kThreads, 1)
     WarpgroupForwardKernel(ForwardOperands operands, Schedule schedule) {
-  if constexpr (!kWarpgroupProducts) {
-    Trap();
-    return;
-  }
   const ForwardMemory memory;
   RunPipeline<Tuned>(ForwardCopies{operands, memory}, schedule, [&] { MakeOut(operands, memory); });
 }

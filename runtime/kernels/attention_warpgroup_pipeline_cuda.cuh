@@ -17,12 +17,11 @@ namespace entrain::cuda::attention {
 // ---- a block's work ----
 
 // What may be chosen by measurement. kConsumers: warpgroups that make products, of 64 rows each; kStages: tiles in shared memory,
-// at least 3; kStays: blocks take item after item, instead of one each.
-template <int kConsumersOf, int kStagesOf, bool kStaysOf>
+// at least 3.
+template <int kConsumersOf, int kStagesOf>
 struct Tuning {
   static constexpr int kConsumers = kConsumersOf;
   static constexpr int kStages = kStagesOf;
-  static constexpr bool kStays = kStaysOf;
   static constexpr int kRows = kConsumers * kTileRows;  // of an item
   // The producer is one, too: a single warp has not the time to begin all copies, and registers are given and taken by whole ones.
   static constexpr int kThreads = (kConsumers + 1) * kWarpgroup;
@@ -186,6 +185,17 @@ __device__ __forceinline__ void WarpArrivesAt(uint64_t* barrier) {
 
 // ---- the producer ----
 
+// Begins to copy 64 rows of a pair's keys and their values.
+template <typename Memory>
+__device__ __forceinline__ void BeginKeyTile(const Memory& memory, int stage, const Shape& shape,
+                                             const Bf16* qkv, int pair, int row) {
+  const Copier copier(shape.qkv_stride());
+  const Bf16* keys = qkv + shape.QueryOffset(pair) + shape.out_stride() + row * shape.qkv_stride();
+  Bf16* tile = memory.Tile(stage);
+  copier.Begin(tile, keys, shape.length - row);
+  copier.Begin(tile + kTileElements, keys + shape.out_stride(), shape.length - row);
+}
+
 // Waits for this warp's copies of all turns but the latest kPending; consumers learn that its part of the last of them, which has
 // this stage, is there.
 template <int kPending, typename Memory>
@@ -312,10 +322,14 @@ class Consumer {
 
 // ---- both ----
 
-// All that a block does. `copies`: of which kernel; consume(): what its consumers do.
+// All that a block does, where it can. `copies`: of which kernel; consume(): what its consumers do.
 template <typename Tuned, typename Copies, typename Consume>
 __device__ __forceinline__ void RunPipeline(const Copies& copies, const Schedule& schedule,
                                             const Consume& consume) {
+  if constexpr (!kWarpgroupProducts) {
+    Trap();
+    return;
+  }
   copies.memory.InitBarriers();
   const int warp = Uniform(static_cast<int>(threadIdx.x) / kWarp);
   constexpr int kProducer = Tuned::kConsumers * (kWarpgroup / kWarp);
@@ -339,7 +353,7 @@ void LaunchItems(Context& context, void (*kernel)(Parameters...), int shared_byt
   auto* taken = context.Cache<Taken>().memory.template Take<unsigned>(1);
   FillBytes(context, taken, 0, sizeof(*taken));
   const auto resident = static_cast<unsigned>(context.cuda().multiprocessors);
-  const unsigned blocks = Tuned::kStays ? std::min(order.blocks(), resident) : order.blocks();
+  const unsigned blocks = std::min(order.blocks(), resident);
   AllowSharedBytes(kernel, static_cast<size_t>(shared_bytes));
   Launch(kernel, blocks, Tuned::kThreads, static_cast<size_t>(shared_bytes), context.cuda().stream,
          operands, Schedule{.order = order, .taken = taken});

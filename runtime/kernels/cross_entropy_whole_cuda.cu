@@ -20,7 +20,7 @@ constexpr int64_t kOwnSharedBytes = 512;
 constexpr int64_t kBlockSharedBytes = 1024;
 
 // What a thread keeps of columns [0, held) of its block's row: of the first columns vectors in registers, of the others in shared
-// memory, where it alone reads and writes them, so that no barrier is needed. There they stay as they are in memory.
+// memory, where it alone reads and writes them, so that no barrier is needed. There they keep their type.
 template <int kThreads, typename L, int n>
 struct HeldShare {
   static constexpr int kVectors = kInRegisters / n;
