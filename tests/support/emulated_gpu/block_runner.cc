@@ -7,114 +7,22 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
-#include <functional>
 #include <span>
-#include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/check.h"
+#include "tests/support/emulated_gpu/block_threads.h"
 #include "tests/support/emulated_gpu/executable_symbols.h"
 #include "tests/support/emulated_gpu/fault_report.h"
-#include "tests/support/emulated_gpu/fiber.h"
-#include "tests/support/emulated_gpu/kernel_thread.h"
-#include "tests/support/emulated_gpu/warp_operations.h"
 
 namespace entrain::emulated {
 namespace {
 
 constexpr size_t kPage = 4096;
-constexpr int kMostWarps = kMostBlockThreads / kWarpLanes;
 // Odds of leaving a warp in the middle of what it could still do, one in so many.
 constexpr uint32_t kWarpChangeOdds = 64;
 
-enum class ThreadState : uint8_t { kRunnable, kAtBarrier, kAtWarp, kAtPhase, kReturned };
-constexpr size_t kThreadStates = 5;
-
-// What an InitBarrier leaves at its place.
-struct PhaseBarrier {
-  uint16_t arrivals;  // of a phase
-  uint16_t missing;   // in this one
-  uint32_t phase;
-};
-static_assert(sizeof(PhaseBarrier) == sizeof(uint64_t));
-constexpr int kMostArrivals = 1024;
-
-struct Thread {
-  explicit Thread(std::function<void()> main) : fiber(std::move(main)) {}
-
-  Fiber fiber;
-  uint3 index = {};
-  int warp = 0;
-  int lane = 0;
-  ThreadState state = ThreadState::kReturned;
-  const PhaseBarrier* barrier = nullptr;  // that it waits at
-  AsyncCopies copies;
-  AsyncProducts products;
-};
-
-struct Warp {
-  int lanes = 0;  // that exist
-  int num_runnable = 0;
-  std::array<Thread*, kWarpLanes> runnable;
-  int arrived = 0;
-  Collective collective = Collective::kSync;
-  std::array<void*, kWarpLanes> operands;
-};
-
-class BlockRunner {
- public:
-  BlockRunner();
-  void SetSeed(uint32_t seed) { random_ = 0x9e3779b9U * (seed + 1) | 1U; }
-  void Run(const KernelLaunch& launch);
-
-  Thread& thread() { return *current_; }
-  const KernelLaunch* launch() const { return launch_; }
-  char* dynamic_shared() const { return dynamic_shared_; }
-  size_t dynamic_bytes() const { return static_cast<size_t>(shared_end_ - dynamic_shared_); }
-  void SyncBlock();
-  void JoinWarp(Collective collective, void* operand);
-  void ArriveAt(PhaseBarrier& barrier);
-  void WaitForPhase(const PhaseBarrier& barrier, unsigned parity);
-  bool IsUnpublished(const void* start, size_t bytes) const {
-    return std::any_of(threads_.begin(), threads_.begin() + num_threads_,
-                       [&](const Thread& thread) { return thread.copies.Hides(start, bytes); });
-  }
-
- private:
-  void PrepareThreads();
-  void PrepareShared();
-  void RunBlock();
-  void RunWarp(int warp);
-  [[noreturn]] void ThreadMain(Thread& thread);
-  void Return(Thread& thread);
-  void MakeRunnable(Thread& thread);
-  void ReleaseBarrier();
-  void ReleaseWarp(const Thread& last);
-  [[noreturn]] void FailDeadlock();
-  uint32_t Random(uint32_t below) {
-    random_ ^= random_ << 13;
-    random_ ^= random_ >> 17;
-    random_ ^= random_ << 5;
-    return static_cast<uint32_t>((static_cast<uint64_t>(random_) * below) >> 32);
-  }
-
-  const KernelLaunch* launch_ = nullptr;
-  std::deque<Thread> threads_;
-  int num_threads_ = 0;  // of the block
-  std::array<Warp, kMostWarps> warps_;
-  int num_warps_ = 0;
-  std::vector<int> ready_;  // warps with runnable threads, but for the one that runs
-  int running_warp_ = -1;
-  Thread* current_ = nullptr;
-  int live_ = 0;
-  int at_barrier_ = 0;
-  char start_ = 0, end_ = 0;  // of the block: their addresses stand for them
-  char* shared_end_ = nullptr;
-  char* dynamic_shared_ = nullptr;
-  uint32_t random_ = 1;
-};
+}  // namespace
 
 BlockRunner::BlockRunner() {
   const char* seed = std::getenv("ENTRAIN_EMULATED_SEED");
@@ -337,8 +245,8 @@ BlockRunner& Runner() {
   return *runner;
 }
 
+namespace {
 int64_t kernels_run = 0;
-
 }  // namespace
 
 void RunKernel(const KernelLaunch& launch) {
@@ -384,85 +292,5 @@ std::string DescribeShared(const void* address) {
   if (byte < end || byte >= end + kPage) return "";
   return absl::StrCat(byte - end, " bytes past the end of the block's dynamic shared memory");
 }
-
-unsigned int Lane() {
-  const UnseenByThreadSanitizer unseen;
-  return static_cast<unsigned int>(Runner().thread().lane);
-}
-
-void SyncBlock() {
-  const UnseenByThreadSanitizer unseen;
-  Runner().SyncBlock();
-}
-
-void JoinWarp(Collective collective, void* operand) {
-  const UnseenByThreadSanitizer unseen;
-  Runner().JoinWarp(collective, operand);
-}
-
-namespace {
-
-PhaseBarrier& BarrierAt(uint64_t* place) {
-  if (reinterpret_cast<uintptr_t>(place) % sizeof(PhaseBarrier) != 0 ||
-      !IsShared(place, sizeof(PhaseBarrier))) {
-    FailKernel("a barrier: its place is not in the block's shared memory at a multiple of 8");
-  }
-  return *reinterpret_cast<PhaseBarrier*>(place);
-}
-
-PhaseBarrier& InitialisedBarrierAt(uint64_t* place) {
-  PhaseBarrier& barrier = BarrierAt(place);
-  if (barrier.arrivals > kMostArrivals) FailKernel("a barrier that was not initialised");
-  return barrier;
-}
-
-}  // namespace
-
-void InitBarrier(uint64_t* barrier, int arrivals) {
-  const UnseenByThreadSanitizer unseen;
-  const auto count = static_cast<uint16_t>(arrivals);
-  BarrierAt(barrier) = {.arrivals = count, .missing = count, .phase = 0};
-}
-
-void ArriveAt(uint64_t* barrier) {
-  const UnseenByThreadSanitizer unseen;
-  Runner().ArriveAt(InitialisedBarrierAt(barrier));
-}
-
-void WaitForPhase(uint64_t* barrier, unsigned parity) {
-  const UnseenByThreadSanitizer unseen;
-  Runner().WaitForPhase(InitialisedBarrierAt(barrier), parity);
-}
-
-char* DynamicShared() {
-  const UnseenByThreadSanitizer unseen;
-  return Runner().dynamic_shared();
-}
-
-namespace {
-
-AsyncCopies& CopiesOfThread() {
-  const UnseenByThreadSanitizer unseen;
-  return Runner().thread().copies;
-}
-AsyncProducts& ProductsOfThread() {
-  const UnseenByThreadSanitizer unseen;
-  return Runner().thread().products;
-}
-
-}  // namespace
-
-// What these do to memory is seen.
-void BeginCopy16(void* shared, const void* global, bool valid) {
-  CopiesOfThread().Begin(shared, global, valid);
-}
-void CommitCopies() { CopiesOfThread().Commit(); }
-void WaitForCopies(int pending) { CopiesOfThread().Wait(pending); }
-void PublishCopies() { CopiesOfThread().Publish(); }
-void BeginProduct(float* c, const uint32_t* a, uint64_t b, bool row_major, bool accumulate) {
-  ProductsOfThread().Begin(c, a, b, row_major, accumulate);
-}
-void CommitProducts() { ProductsOfThread().Commit(); }
-void WaitForProducts(int pending) { ProductsOfThread().Wait(pending); }
 
 }  // namespace entrain::emulated
