@@ -11,14 +11,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/check.h"
-#include "tests/support/emulated_gpu/block_threads.h"
 #include "tests/support/emulated_gpu/executable_symbols.h"
-#include "tests/support/emulated_gpu/fault_report.h"
+#include "tests/support/emulated_gpu/kernel_run.h"
 
 namespace entrain::emulated {
 namespace {
 
-constexpr size_t kPage = 4096;
+constexpr size_t kPage = BlockRunner::kGuardBytes;
 // Odds of leaving a warp in the middle of what it could still do, one in so many.
 constexpr uint32_t kWarpChangeOdds = 64;
 
@@ -180,6 +179,13 @@ void BlockRunner::RunWarp(int index) {
   if (warp.num_runnable > 0) ready_.push_back(index);
 }
 
+void BlockRunner::BeginKernel(const KernelLaunch& launch) {
+  launch_ = &launch;
+  dynamic_shared_ = shared_end_ - (launch.shared_bytes + 127) / 128 * 128;
+  PrepareThreads();
+  Fiber::Release(&start_);
+}
+
 void BlockRunner::RunBlock() {
   PrepareShared();
   for (int i = 0; i < num_warps_; ++i) {
@@ -196,7 +202,6 @@ void BlockRunner::RunBlock() {
     thread.products.Clear();
     MakeRunnable(thread);
   }
-  Fiber::Release(&start_);
   while (live_ > 0) {
     if (ready_.empty()) FailDeadlock();
     int& picked = ready_[Random(static_cast<uint32_t>(ready_.size()))];
@@ -205,23 +210,11 @@ void BlockRunner::RunBlock() {
     ready_.pop_back();
     RunWarp(warp);
   }
-  Fiber::Acquire(&end_);
+  blocks_.Pass(&end_, &start_);
 }
 
-void BlockRunner::Run(const KernelLaunch& launch) {
-  launch_ = &launch;
-  blockDim = launch.block;
-  gridDim = launch.grid;
-  dynamic_shared_ = shared_end_ - (launch.shared_bytes + 127) / 128 * 128;
-  PrepareThreads();
-  for (unsigned int z = 0; z < launch.grid.z; ++z) {
-    for (unsigned int y = 0; y < launch.grid.y; ++y) {
-      for (unsigned int x = 0; x < launch.grid.x; ++x) {
-        blockIdx = {x, y, z};
-        RunBlock();
-      }
-    }
-  }
+void BlockRunner::EndKernel() {
+  Fiber::Acquire(&end_);
   launch_ = nullptr;
 }
 
@@ -238,59 +231,6 @@ void BlockRunner::FailDeadlock() {
                     counts[3], " at the end of a phase, ", counts[4], " returned");
   }
   FailKernel(text);
-}
-
-BlockRunner& Runner() {
-  static auto* runner = new BlockRunner();  // its fibers are never unwound
-  return *runner;
-}
-
-namespace {
-int64_t kernels_run = 0;
-}  // namespace
-
-void RunKernel(const KernelLaunch& launch) {
-  const UnseenByThreadSanitizer unseen;
-  ReportFaults();
-  Runner().Run(launch);
-  ++kernels_run;
-}
-
-void SetSeed(uint32_t seed) { Runner().SetSeed(seed); }
-
-int64_t KernelsRun() { return kernels_run; }
-
-std::string WhereInKernel() {
-  const KernelLaunch* launch = Runner().launch();
-  if (launch == nullptr) return "";
-  auto text = [](auto index) {
-    return absl::StrCat("(", index.x, ", ", index.y, ", ", index.z, ")");
-  };
-  return absl::StrCat("kernel ", FunctionName(launch->kernel), ", grid ", text(launch->grid),
-                      ", block ", text(blockIdx), ", thread ", text(threadIdx));
-}
-
-void FailKernel(const std::string& what) {
-  std::fprintf(stderr, "emulated GPU: %s: %s\n", WhereInKernel().c_str(), what.c_str());
-  std::abort();
-}
-
-bool IsShared(const void* start, size_t bytes) {
-  auto within = [&](std::span<char> memory) {
-    return start >= memory.data() &&
-           static_cast<const char*>(start) + bytes <= memory.data() + memory.size();
-  };
-  if (within({Runner().dynamic_shared(), Runner().dynamic_bytes()})) return true;
-  return std::ranges::any_of(SharedVariables(), within);
-}
-
-bool IsUnpublished(const void* start, size_t bytes) { return Runner().IsUnpublished(start, bytes); }
-
-std::string DescribeShared(const void* address) {
-  const char* end = Runner().dynamic_shared() + Runner().dynamic_bytes();
-  const auto* byte = static_cast<const char*>(address);
-  if (byte < end || byte >= end + kPage) return "";
-  return absl::StrCat(byte - end, " bytes past the end of the block's dynamic shared memory");
 }
 
 }  // namespace entrain::emulated

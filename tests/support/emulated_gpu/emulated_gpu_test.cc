@@ -2,6 +2,7 @@
 #include "tests/support/emulated_gpu/emulated_gpu.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -73,16 +74,46 @@ TEST(EmulatedGpu, BarrierOrdersAllThreads) {
 }
 
 #ifdef __SANITIZE_THREAD__
+constexpr char kRacesGoOn[] = "races do not end the process without TSAN_OPTIONS=halt_on_error=1";
+bool RacesEndTheProcess() {
+  const char* options = std::getenv("TSAN_OPTIONS");
+  return options != nullptr && std::strstr(options, "halt_on_error=1") != nullptr;
+}
+
 // Threads of a block are threads to ThreadSanitizer, ordered by barriers only.
 TEST(EmulatedGpuDeathTest, MissingBarrierIsARace) {
   ENTRAIN_REQUIRE_GPU();
-  const char* options = std::getenv("TSAN_OPTIONS");
-  if (options == nullptr || std::strstr(options, "halt_on_error=1") == nullptr) {
-    GTEST_SKIP() << "races do not end the process without TSAN_OPTIONS=halt_on_error=1";
-  }
+  if (!RacesEndTheProcess()) GTEST_SKIP() << kRacesGoOn;
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  const GpuTensor from(DType::kF32, {256}), to(DType::kF32, {256});
-  EXPECT_DEATH(RunKernel(ReverseKernel<false>, 256, 0, Data(from), Data(to)), "data race");
+  auto run = [] {
+    unsetenv("ENTRAIN_EMULATED_BLOCKS");
+    const GpuTensor from(DType::kF32, {256}), to(DType::kF32, {256});
+    RunKernel(ReverseKernel<false>, 256, 0, Data(from), Data(to));
+  };
+  EXPECT_DEATH(run(), "data race");
+}
+
+// Each thread writes its own number and, with `overlap`, its neighbour's: in the last thread's case the next block's.
+template <bool overlap>
+__global__ void NumbersKernel(float* to) {
+  const unsigned number = blockIdx.x * blockDim.x + threadIdx.x;
+  to[number] = static_cast<float>(number);
+  if (overlap && threadIdx.x == blockDim.x - 1) to[number + 1] = static_cast<float>(number + 1);
+}
+
+// And blocks are ordered by nothing.
+TEST(EmulatedGpuDeathTest, TwoBlocksAtOnePlaceAreARace) {
+  ENTRAIN_REQUIRE_GPU();
+  if (!RacesEndTheProcess()) GTEST_SKIP() << kRacesGoOn;
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  auto run = [](auto* kernel) {
+    setenv("ENTRAIN_EMULATED_BLOCKS", "unordered", 1);
+    const GpuTensor to(DType::kF32, {65});
+    cuda::Launch(kernel, dim3(2), dim3(32), 0, Gpu().cuda().stream, Data(to));
+    Synchronize(Gpu());
+  };
+  EXPECT_EXIT((run(NumbersKernel<false>), _exit(0)), testing::ExitedWithCode(0), "");
+  EXPECT_DEATH(run(NumbersKernel<true>), "data race");
 }
 #else
 TEST(EmulatedGpu, MissingBarrierIsSeen) {

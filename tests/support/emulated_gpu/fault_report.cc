@@ -7,8 +7,8 @@
 #include <memory>
 #include <string>
 
-#include "tests/support/emulated_gpu/block_runner.h"
 #include "tests/support/emulated_gpu/device_memory.h"
+#include "tests/support/emulated_gpu/kernel_run.h"
 
 namespace entrain::emulated {
 namespace {

@@ -18,6 +18,8 @@ void AnnotateIgnoreReadsBegin(const char* file, int line);
 void AnnotateIgnoreReadsEnd(const char* file, int line);
 void AnnotateIgnoreWritesBegin(const char* file, int line);
 void AnnotateIgnoreWritesEnd(const char* file, int line);
+void AnnotateBenignRaceSized(const char* file, int line, const volatile void* start, size_t bytes,
+                             const char* why);
 }
 #endif
 
@@ -104,6 +106,22 @@ void Fiber::Suspend() {
 #endif
 }
 
+Relay::Relay() {
+#ifdef __SANITIZE_THREAD__
+  thread_ = __tsan_create_fiber(0);
+#endif
+}
+
+void Relay::Pass([[maybe_unused]] const void* from, [[maybe_unused]] const void* to) {
+#ifdef __SANITIZE_THREAD__
+  void* caller = __tsan_get_current_fiber();
+  __tsan_switch_to_fiber(thread_, __tsan_switch_to_fiber_no_sync);
+  Fiber::Acquire(from);
+  Fiber::Release(to);
+  __tsan_switch_to_fiber(caller, __tsan_switch_to_fiber_no_sync);
+#endif
+}
+
 UnseenByThreadSanitizer::UnseenByThreadSanitizer() {
 #ifdef __SANITIZE_THREAD__
   AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
@@ -115,6 +133,12 @@ UnseenByThreadSanitizer::~UnseenByThreadSanitizer() {
 #ifdef __SANITIZE_THREAD__
   AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
   AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+#endif
+}
+
+void IgnoreRaces([[maybe_unused]] std::span<const char> memory) {
+#ifdef __SANITIZE_THREAD__
+  AnnotateBenignRaceSized(__FILE__, __LINE__, memory.data(), memory.size(), "ignored");
 #endif
 }
 

@@ -5,6 +5,7 @@
 #include <boost/context/fiber.hpp>
 #include <cstddef>
 #include <functional>
+#include <span>
 
 namespace entrain::emulated {
 
@@ -43,6 +44,17 @@ class Fiber {
   void* caller_thread_ = nullptr;
 };
 
+// A thread to ThreadSanitizer that only passes on an order.
+class Relay {
+ public:
+  Relay();
+  // What was before a Release of `from` is before what comes after the next Acquire of `to`. The caller is part of neither.
+  void Pass(const void* from, const void* to);
+
+ private:
+  [[maybe_unused]] void* thread_ = nullptr;
+};
+
 // While one lives ThreadSanitizer does not look at what its fiber, or thread, does: the emulator's own state is changed by all
 // fibers, of which only one runs at a time.
 class UnseenByThreadSanitizer {
@@ -52,6 +64,9 @@ class UnseenByThreadSanitizer {
   UnseenByThreadSanitizer(const UnseenByThreadSanitizer&) = delete;
   UnseenByThreadSanitizer& operator=(const UnseenByThreadSanitizer&) = delete;
 };
+
+// ThreadSanitizer reports no race about these bytes.
+void IgnoreRaces(std::span<const char> memory);
 
 }  // namespace entrain::emulated
 

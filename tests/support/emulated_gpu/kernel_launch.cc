@@ -3,10 +3,10 @@
 #include <unordered_map>
 #include <utility>
 
-#include "tests/support/emulated_gpu/block_runner.h"
 #include "tests/support/emulated_gpu/device_info.h"
 #include "tests/support/emulated_gpu/emulated_gpu.h"
 #include "tests/support/emulated_gpu/executable_symbols.h"
+#include "tests/support/emulated_gpu/kernel_run.h"
 #include "tests/support/emulated_gpu/streams.h"
 
 namespace entrain::emulated {

@@ -1,7 +1,7 @@
 #include "tests/support/emulated_gpu/kernel_thread.h"
 
 #include "tests/support/emulated_gpu/block_runner.h"
-#include "tests/support/emulated_gpu/block_threads.h"
+#include "tests/support/emulated_gpu/kernel_run.h"
 
 namespace entrain::emulated {
 

@@ -8,9 +8,9 @@
 #include <list>
 #include <utility>
 
-#include "tests/support/emulated_gpu/block_runner.h"
 #include "tests/support/emulated_gpu/device_memory.h"
 #include "tests/support/emulated_gpu/emulated_gpu.h"
+#include "tests/support/emulated_gpu/kernel_run.h"
 
 namespace entrain::emulated {
 namespace {

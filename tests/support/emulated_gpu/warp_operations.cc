@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "tests/support/emulated_gpu/block_runner.h"
+#include "tests/support/emulated_gpu/kernel_run.h"
 
 namespace entrain::emulated {
 namespace {
