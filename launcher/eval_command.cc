@@ -6,11 +6,14 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "launcher/command_line.h"
 #include "launcher/commands.h"
 #include "launcher/compute_options.h"
+#include "launcher/device_limits.h"
 #include "launcher/entropy_table.h"
 #include "launcher/evaluator.h"
+#include "launcher/memory_plan.h"
 #include "launcher/model_source.h"
 #include "launcher/standard_output.h"
 
@@ -54,7 +57,12 @@ absl::Status RunEval(const EvalOptions& options) {
                    TokenDataset::Open(fs, options.tokens, *kTokenFormatNames.Find(options.format),
                                       config.context, config.vocab));
   const int64_t batch = std::min(options.batch, data.num_sequences());
-  Arena arena(*context, EvaluationBytes(*loaded.model, batch));
+  const int64_t bytes =
+      EvaluationBytes(*loaded.model, loaded.model->compute_dtype(), context->device(), batch);
+  RETURN_IF_ERROR(CheckFreeMemory(*context, bytes + ScratchBytes(context->device(), 0),
+                                  absl::StrCat("evaluating ", batch, " sequences at a time"),
+                                  "lower --batch"));
+  Arena arena(*context, bytes);
   ASSIGN_OR_RETURN(const Evaluation evaluation,
                    Evaluate(*context, *loaded.model, arena, data, batch, options.max_batches));
   if (options.json) {

@@ -7,11 +7,12 @@
 namespace entrain {
 namespace {
 
-ActivationLayout EvaluationLayout(const Model& model, int64_t batch) {
+ActivationLayout EvaluationLayout(const Model& model, DType compute, DeviceKind device,
+                                  int64_t batch) {
   return {.batch = batch,
           .positions = model.config().context,
-          .compute = model.compute_dtype(),
-          .logits = {.rows = Head::ChunkRows(model.params().device())}};
+          .compute = compute,
+          .logits = {.rows = Head::ChunkRows(device)}};
 }
 
 absl::StatusOr<Batch> ReadBatch(const TokenDataset& data, int64_t first, int64_t count) {
@@ -37,9 +38,9 @@ Transformer::Tokens PutTokens(Context& context, const Model& model, const Batch&
                                        activations);
 }
 
-int64_t EvaluationBytes(const Model& model, int64_t batch) {
+int64_t EvaluationBytes(const Model& model, DType compute, DeviceKind device, int64_t batch) {
   Arena measure;
-  model.transformer().AllocateActivations(measure, EvaluationLayout(model, batch));
+  model.transformer().AllocateActivations(measure, EvaluationLayout(model, compute, device, batch));
   return measure.peak_bytes();
 }
 
@@ -67,8 +68,8 @@ absl::Status EvaluateTurns(Context& context, Model& model, Arena& arena, const T
     }
     RETURN_IF_ERROR(tokens.status());
     Arena::Scope scope(arena);
-    Activations activations =
-        model.transformer().AllocateActivations(arena, EvaluationLayout(model, count));
+    Activations activations = model.transformer().AllocateActivations(
+        arena, EvaluationLayout(model, model.compute_dtype(), context.device(), count));
     model.transformer().Loss(context, PutTokens(context, model, *tokens, activations), activations);
     const double loss = model.transformer().MeanLoss(context, activations);
     result->loss += loss * static_cast<double>(count) / static_cast<double>(turns.sequences);

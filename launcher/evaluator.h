@@ -21,15 +21,15 @@ struct Evaluation {
 };
 
 // Sequences in file order, `batch` at a time (the last batch may be smaller), max_batches of them a dp rank (0: all).
-// Activations are laid out in `arena`, which must hold EvaluationBytes or a training micro-step of as many sequences.
+// Activations are laid out in `arena`, which must hold EvaluationBytes.
 // With a mesh its dp ranks share the work, batch after batch in turn, and all ranks return the same result; an error on one is
 // returned by all.
 absl::StatusOr<Evaluation> Evaluate(Context& context, Model& model, Arena& arena,
                                     const TokenDataset& data, int64_t batch, int64_t max_batches,
                                     const Mesh* mesh = nullptr);
 
-// The model must be allocated.
-int64_t EvaluationBytes(const Model& model, int64_t batch);
+// What an evaluation of so many sequences at a time works in, computed in `compute` on the device.
+int64_t EvaluationBytes(const Model& model, DType compute, DeviceKind device, int64_t batch);
 
 // A batch where the transformer reads it.
 Transformer::Tokens PutTokens(Context& context, const Model& model, const Batch& batch,

@@ -14,14 +14,9 @@ namespace {
 // Code, shared libraries, the matrix products' work space: measured (tests/bench/RESULTS.md).
 constexpr int64_t kProgramBytes = int64_t{32} << 20;
 
-// On a GPU: the most that matrix products take as workspace, other ops' partial sums, and eight numbers of each row of attention.
-int64_t ScratchBytes(const TrainConfig& config, const MeshShape& mesh, DeviceKind device) {
-  if (device == DeviceKind::kCpu) return 0;
-  constexpr int64_t kOfProducts = int64_t{64} << 20, kOfSums = int64_t{32} << 20;
-  constexpr int64_t kOfARow = 8 * sizeof(float);
-  return kOfProducts + kOfSums +
-         kOfARow * config.micro_batch(mesh.dp) * config.model.context * config.model.heads /
-             mesh.tp;
+// Of attention that has a backward: in one micro-step, on one rank.
+int64_t AttentionRows(const TrainConfig& config, const MeshShape& mesh) {
+  return config.micro_batch(mesh.dp) * config.model.context * config.model.heads / mesh.tp;
 }
 
 std::vector<ElementRange> UpdatedRanges(const TrainConfig& config, int dp, const ParamSet& params) {
@@ -39,6 +34,13 @@ int64_t ParameterBytes(const TrainConfig& config, const MeshShape& mesh, const P
 
 }  // namespace
 
+int64_t ScratchBytes(DeviceKind device, int64_t attention_rows) {
+  if (device == DeviceKind::kCpu) return 0;
+  constexpr int64_t kOfProducts = int64_t{64} << 20, kOfSums = int64_t{32} << 20;
+  constexpr int64_t kOfARow = 8 * sizeof(float);
+  return kOfProducts + kOfSums + kOfARow * attention_rows;
+}
+
 void AllocateForTraining(const TrainConfig& config, Context& context, const Mesh& mesh,
                          Model& model) {
   const Communicator& dp = mesh.dp();
@@ -52,9 +54,9 @@ MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, DeviceKi
           .optimizer = AdamWOptimizer::BytesNeeded(model.params(), mesh.dp,
                                                    static_cast<int>(config.parallel.zero)),
           .factors = model.FactorBytes(config.compute_dtype()),
-          .activations = StepBytes(config, mesh.dp, device, model),
+          .activations = TrainerBytes(config, mesh.dp, device, model),
           .wire = GradientBuckets::BytesNeeded(model.params(), mesh.dp, config.wire_dtype()),
-          .scratch = ScratchBytes(config, mesh, device),
+          .scratch = ScratchBytes(device, AttentionRows(config, mesh)),
           .snapshot = config.checkpoint.background ? MostBytesToWrite(model, mesh.dp) : 0,
           .program = kProgramBytes};
 }

@@ -33,6 +33,10 @@ struct MemoryPlan {
   }
 };
 
+// On a GPU: the most that matrix products take as workspace, other ops' partial sums, and eight numbers of each row of attention
+// that has a backward. Of the CPU's ops: part of the program.
+int64_t ScratchBytes(DeviceKind device, int64_t attention_rows);
+
 // Of one rank of the mesh; the model is that rank's part.
 MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, DeviceKind device,
                       Model& model);

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "launcher/device_limits.h"
 #include "launcher/model_files.h"
 #include "launcher/state_on_host.h"
 #include "launcher/train_config.h"
@@ -27,14 +28,25 @@ absl::StatusOr<std::string> LatestOfRun(FileSystem& fs, const std::string& run) 
   return latest->path;
 }
 
+// One to compute with, its values still to be read.
+absl::StatusOr<std::unique_ptr<Model>> MakeModel(const ModelConfig& config, Context& context,
+                                                 DType compute) {
+  RETURN_IF_ERROR(CheckModelOnDevice(config, context.device()));
+  auto model = std::make_unique<Model>(config);
+  RETURN_IF_ERROR(CheckFreeMemory(
+      context, model->params().BytesNeeded(compute, false) + model->FactorBytes(compute),
+      "this model", "end what else takes memory there, or give another --device"));
+  model->Allocate(context, compute, false);
+  return model;
+}
+
 absl::StatusOr<LoadedModel> LoadCheckpointModel(FileSystem& fs, const std::string& path,
                                                 Context& context, DType compute) {
   ASSIGN_OR_RETURN(const CheckpointReader reader, CheckpointReader::Open(fs, path));
   ASSIGN_OR_RETURN(const TrainConfig config,
                    ParseTrainConfig(reader.config_toml(), JoinPath(path, "config.toml"), {}));
   LoadedModel loaded;
-  loaded.model = std::make_unique<Model>(config.model);
-  loaded.model->Allocate(context, compute, false);
+  ASSIGN_OR_RETURN(loaded.model, MakeModel(config.model, context, compute));
   StateOnHost state(context, ModelState(*loaded.model));
   RETURN_IF_ERROR(reader.Read(state.tensors(), true));
   state.Push();
@@ -48,8 +60,7 @@ absl::StatusOr<LoadedModel> LoadFolderModel(FileSystem& fs, const std::string& p
                                             Context& context, DType compute) {
   ASSIGN_OR_RETURN(const ModelConfig config, ReadModelFolderConfig(fs, path));
   LoadedModel loaded;
-  loaded.model = std::make_unique<Model>(config);
-  loaded.model->Allocate(context, compute, false);
+  ASSIGN_OR_RETURN(loaded.model, MakeModel(config, context, compute));
   RETURN_IF_ERROR(ReadModelFolderWeights(fs, path, context, 0, *loaded.model));
   loaded.origin = path;
   return loaded;

@@ -44,6 +44,8 @@ absl::StatusOr<RunDevice> ChooseRunDevice(DeviceChoice choice, Communicator& wor
       world, absl::StrCat("[train] device ", std::string(kDeviceNames.Name((*context)->device()))),
       "the device", "give train.device, or all ranks a GPU or none"));
   RunDevice device{.context = *std::move(context)};
+  // Whoever asked for CUDA and got the CPU only plans.
+  device.kind = choice == DeviceChoice::kCuda ? DeviceKind::kCuda : device.context->device();
   device.description = device.context->Description();
   if (!why.empty()) absl::StrAppend(&device.description, " (", why, ")");
   device.collectives = ChooseDeviceCollectives(

@@ -14,6 +14,8 @@ namespace entrain {
 
 struct RunDevice {
   std::unique_ptr<Context> context;
+  // What the run is for: the context's device, or a GPU for which the CPU stands in.
+  DeviceKind kind = DeviceKind::kCpu;
   // "NVIDIA H200, 140 GiB, sm_90 (auto: a usable GPU)": for the banner.
   std::string description;
   DeviceCollectives collectives;

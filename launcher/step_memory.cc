@@ -1,5 +1,9 @@
 #include "launcher/step_memory.h"
 
+#include <algorithm>
+
+#include "launcher/evaluator.h"
+
 namespace entrain {
 
 ActivationLayout TrainingLayout(const TrainConfig& config, int dp, DeviceKind device) {
@@ -26,10 +30,11 @@ StepMemory LayOutStep(Arena& arena, const TrainConfig& config, int dp, DeviceKin
   return memory;
 }
 
-int64_t StepBytes(const TrainConfig& config, int dp, DeviceKind device, const Model& model) {
-  Arena measure;
-  LayOutStep(measure, config, dp, device, model);
-  return measure.peak_bytes();
+int64_t TrainerBytes(const TrainConfig& config, int dp, DeviceKind device, const Model& model) {
+  Arena step;
+  LayOutStep(step, config, dp, device, model);
+  return std::max(step.peak_bytes(),
+                  EvaluationBytes(model, config.compute_dtype(), device, config.micro_batch(dp)));
 }
 
 }  // namespace entrain

@@ -21,7 +21,10 @@ struct StepMemory {
 // Laid out anew for each step, at the same place.
 StepMemory LayOutStep(Arena& arena, const TrainConfig& config, int dp, DeviceKind device,
                       const Model& model);
-int64_t StepBytes(const TrainConfig& config, int dp, DeviceKind device, const Model& model);
+
+// What a trainer works in: a step, or validation of as many sequences at a time. That one may take more: its logits are fp32, and
+// of a recomputed step there is not much else.
+int64_t TrainerBytes(const TrainConfig& config, int dp, DeviceKind device, const Model& model);
 
 // A micro-step's on one of `dp` ranks.
 ActivationLayout TrainingLayout(const TrainConfig& config, int dp, DeviceKind device);

@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "launcher/free_memory.h"
+#include "launcher/device_limits.h"
 #include "launcher/model_files.h"
 #include "launcher/same_everywhere.h"
 #include "launcher/start_banner.h"
@@ -15,7 +15,6 @@
 #include "model/step_cost.h"
 #include "runtime/base/clock.h"
 #include "runtime/data/tokenizer.h"
-#include "runtime/device/device_memory.h"
 #include "runtime/kernels/matmul.h"
 
 namespace entrain {
@@ -47,10 +46,11 @@ absl::Status TrainRun::SetUp() {
   Communicator& world = mesh_.world();
   RETURN_IF_ERROR(world.Agree(OpenAll(), "opening data"));
   RETURN_IF_ERROR(CheckSameData());
-  MemoryPlan plan = PlanMemory(config_, Shape(), device_.context->device(), *model_);
+  RETURN_IF_ERROR(CheckModelOnDevice(config_.model, device_.kind));
+  MemoryPlan plan = PlanMemory(config_, Shape(), device_.kind, *model_);
   RETURN_IF_ERROR(FindResume());
-  if (config_.train.tf32 && !options_.dry_run) RETURN_IF_ERROR(UseTf32());
-  RETURN_IF_ERROR(CheckStepGraph(config_, device_.context->device(), Shape().world()));
+  if (config_.train.tf32) RETURN_IF_ERROR(UseTf32());
+  RETURN_IF_ERROR(CheckStepGraph(config_, device_.kind, Shape().world()));
   RETURN_IF_ERROR(tuning_.Choose(
       Shape(), {.resumed = checkpoints_.last().has_value(), .dry_run = options_.dry_run}));
   plan.attention = tuning_.attention_bytes();
@@ -72,11 +72,11 @@ absl::Status TrainRun::SetUp() {
 }
 
 absl::Status TrainRun::UseTf32() {
-  if (device_.context->device() == DeviceKind::kCpu) {
+  if (device_.kind == DeviceKind::kCpu) {
     return absl::InvalidArgumentError(
         "train.tf32 = true is of GPUs, and this run computes on the CPU; set it to false");
   }
-  AllowTf32(*device_.context);
+  if (device_.context->device() != DeviceKind::kCpu) AllowTf32(*device_.context);
   return absl::OkStatus();
 }
 
@@ -150,13 +150,8 @@ absl::Status TrainRun::CheckSameData() {
                              "give all hosts the same token files");
 }
 
-int64_t TrainRun::FreeMemory() const {
-  return device_.context->device() == DeviceKind::kCpu ? AvailableMemory()
-                                                       : MemoryOf(*device_.context).free;
-}
-
 absl::Status TrainRun::CheckMemory(const MemoryPlan& plan) const {
-  const int64_t available = FreeMemory();
+  const int64_t available = FreeMemory(*device_.context);
   const bool gpu = device_.context->device() != DeviceKind::kCpu;
   if (available < 0 || plan.on_device(device_.context->device()) <= available)
     return absl::OkStatus();
@@ -226,25 +221,26 @@ absl::Status TrainRun::Restore(const std::string& path) {
 void TrainRun::PrintBanner(const MemoryPlan& plan) const {
   std::vector<std::string> notices = notices_;
   notices.insert(notices.end(), tuning_.notices().begin(), tuning_.notices().end());
-  const std::string text =
-      StartBanner({.config = config_,
-                   .model = *model_,
-                   .device = device_.description,
-                   .collectives = device_.collectives,
-                   .graph = ChooseStepGraph(config_, device_.context->device(), Shape().world()),
-                   .attention = tuning_.attention_text(),
-                   .tuning = tuning_.text(),
-                   .threads = options_.threads,
-                   .mesh = Shape(),
-                   .launcher = options_.launcher,
-                   .backend = options_.backend,
-                   .memory = plan,
-                   .communication = PlanCommunication(config_, Shape(), *model_),
-                   .available_memory = FreeMemory(),
-                   .train_data = *train_data_,
-                   .validation_data = validation_data_ ? &*validation_data_ : nullptr,
-                   .resumed_from = checkpoints_.last() ? checkpoints_.last()->path : "",
-                   .notices = std::move(notices)});
+  const std::string text = StartBanner(
+      {.config = config_,
+       .model = *model_,
+       .device = device_.description,
+       .collectives = device_.collectives,
+       .graph = ChooseStepGraph(config_, device_.kind, Shape().world()),
+       .attention = tuning_.attention_text(),
+       .tuning = tuning_.text(),
+       .threads = options_.threads,
+       .mesh = Shape(),
+       .launcher = options_.launcher,
+       .backend = options_.backend,
+       .memory = plan,
+       .communication = PlanCommunication(config_, Shape(), *model_),
+       .available_memory =
+           device_.kind == device_.context->device() ? FreeMemory(*device_.context) : -1,
+       .train_data = *train_data_,
+       .validation_data = validation_data_ ? &*validation_data_ : nullptr,
+       .resumed_from = checkpoints_.last() ? checkpoints_.last()->path : "",
+       .notices = std::move(notices)});
   std::fputs(text.c_str(), stdout);
   std::fflush(stdout);
 }

@@ -65,8 +65,6 @@ class TrainRun {
   absl::Status CheckMemory(const MemoryPlan& plan) const;
   // Measures, where the run is to, and has memory for the result.
   absl::Status Tune(MemoryPlan& plan);
-  // Of the device that it computes on; -1 when unknown.
-  int64_t FreeMemory() const;
   absl::Status LoadValues();
   struct Resumed {
     CheckpointReader reader;

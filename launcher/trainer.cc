@@ -52,7 +52,7 @@ Trainer::Trainer(const TrainConfig& config, Context& context, const Mesh& mesh, 
       optimizer_(model.params(), Hyperparameters(config.optimizer), mesh.device_dp(),
                  static_cast<int>(config.parallel.zero)),
       buckets_(model.params(), mesh.device_dp(), BucketOptions(config, optimizer_)),
-      arena_(context, StepBytes(config, mesh.dp().size(), context.device(), model)),
+      arena_(context, TrainerBytes(config, mesh.dp().size(), context.device(), model)),
       staged_(context.device(), config.accumulation(mesh.dp().size()) * 2 *
                                     config.micro_batch(mesh.dp().size()) * config.model.context *
                                     SizeOf(DType::kI32)),

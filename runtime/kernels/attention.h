@@ -7,10 +7,18 @@
 #ifndef ENTRAIN_RUNTIME_KERNELS_ATTENTION_H_
 #define ENTRAIN_RUNTIME_KERNELS_ATTENTION_H_
 
+#include <cstdint>
+#include <limits>
+
 #include "runtime/device/context.h"
 #include "runtime/tensor/tensor_view.h"
 
 namespace entrain {
+
+// The widest heads that attention on the device takes.
+constexpr int64_t MostHeadWidth(DeviceKind device) {
+  return device == DeviceKind::kCpu ? std::numeric_limits<int64_t>::max() : 256;
+}
 
 // qkv f32 or bf16 [B, T, 3, H, D] dense (the columns of c_attn: q, k, v, each head after head).
 // temperature f32: empty (t = 1), [H], or [H, T'] with T' ≥ T (one for each head and query position); positive.
@@ -22,7 +30,7 @@ namespace entrain {
 // three rows of out before it). Scratch, O(T·D) a thread, is kept in the context.
 // On CUDA, bf16 heads of width 32, 64, 80, 96 or 128 at multiples of 16 bytes run on tensor cores, with probabilities and score
 // gradients rounded to bf16 for the products they enter, but not for entropies; a NaN in v reaches up to 127 rows of out before
-// it. Everything else runs in plain fp32, for widths up to 256. No result depends on the number of multiprocessors.
+// it. Everything else runs in plain fp32, for widths up to MostHeadWidth. No result depends on the number of multiprocessors.
 struct AttentionForwardArgs {
   TensorView qkv;
   TensorView temperature;

@@ -29,7 +29,8 @@ bool BackwardByCudnn(Context& context, const AttentionBackwardArgs& args);
 
 namespace attention {
 
-inline constexpr int kMaxWidth = 256;  // of a head, on the plain path and in decoding
+// Of a head, on the plain path and in decoding.
+inline constexpr int kMaxWidth = static_cast<int>(MostHeadWidth(DeviceKind::kCuda));
 // A score that a query does not see. Finite: 0 · (−∞) would be NaN.
 inline constexpr float kMasked = -1e30F;
 inline constexpr double kLn2 = 0.693147180559945309417232121458;

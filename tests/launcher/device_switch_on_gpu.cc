@@ -153,5 +153,21 @@ TEST_F(DeviceSwitchTest, AModelThatIsTooLargeIsRefusedWithWhatItTakes) {
   EXPECT_THAT(result.error, HasSubstr("micro_batch"));
 }
 
+TEST_F(DeviceSwitchTest, EvaluatingTooManyAtATimeIsRefused) {
+  constexpr int64_t kSequences = 1 << 20;  // hundreds of GB at this width
+  config_.train.steps = 1;
+  config_.model.width = 512;
+  config_.model.heads = 8;
+  config_.model.context = 16;
+  ASSERT_EQ(Losses().size(), 1U);
+  const std::string tokens = folder_.path() + "/many.bin";
+  WriteTokens(tokens, kSequences * config_.model.context + 1, config_.model.vocab, 3);
+  const ProcessResult result =
+      RunProcess({std::getenv("ENTRAIN_TEST_BINARY"), "eval", "--model", config_.run.dir,
+                  "--tokens", tokens, "--device", "cuda", "--batch", absl::StrCat(kSequences)});
+  EXPECT_EQ(result.code, 1) << result.output;
+  EXPECT_THAT(result.error, HasSubstr("lower --batch"));
+}
+
 }  // namespace
 }  // namespace entrain

@@ -268,11 +268,13 @@ TEST_F(TrainCommandTest, RecomputingActivationsChangesNoBit) {
 
 // ---- logits ----
 
-// A training step's losses come from rounded logits then, validation's do not.
+// A training step's losses come from rounded logits then, validation's do not. With this vocabulary validation takes more memory than
+// a step.
 TEST_F(TrainCommandTest, LogitsInBf16ChangeTrainingALittleAndValidationNotAtAll) {
   TrainConfig config = Small("sm_ln_g");
   config.train.steps = 4;
   config.train.precision = Precision::kBf16;
+  config.model.vocab = 6000;
   config.data.validation = config.data.train;
   config.validation = {.every = 1, .batches = 1};
   config.optimizer.lr = 0.0;  // the same weights at every step
@@ -306,6 +308,36 @@ TEST_F(TrainCommandTest, ADryRunSaysTheMemoryAndLeavesNoTrace) {
   EXPECT_THAT(result.output, HasSubstr("memory"));
   EXPECT_THAT(result.output, HasSubstr("fresh, seed 1337"));
   EXPECT_FALSE(std::filesystem::exists(run()));
+}
+
+// The plan for a GPU that is not here is a GPU's: its logits come in larger chunks, its ops have scratch.
+TEST_F(TrainCommandTest, ADryRunForAGpuPlansAGpu) {
+  TrainConfig config = Small("ereg");
+  config.train.cuda_graph = OnOff::kOn;
+  const ProcessResult cpu = Train(config, {"--dry-run"});
+  EXPECT_EQ(cpu.code, 78);
+  EXPECT_THAT(cpu.error, HasSubstr("train.cuda_graph = on"));
+  config.train.device = DeviceChoice::kCuda;
+  const ProcessResult gpu = Train(config, {"--dry-run"});
+  EXPECT_EQ(gpu.code, 0) << gpu.error;
+  EXPECT_THAT(gpu.output, HasSubstr(", ops "));
+  EXPECT_THAT(gpu.output, HasSubstr("one CUDA graph"));
+  EXPECT_THAT(gpu.output, Not(HasSubstr("(free: ")));  // of that GPU nothing is known
+  config.model.width = 257;
+  config.model.heads = 1;
+  const ProcessResult wide = Train(config, {"--dry-run"});
+  EXPECT_EQ(wide.code, 78);
+  EXPECT_THAT(wide.error, HasSubstr("width up to 256"));
+}
+
+TEST_F(TrainCommandTest, ADryRunOnTheCpuRefusesTf32) {
+  setenv("CUDA_VISIBLE_DEVICES", "", 1);  // so that auto is the CPU everywhere
+  TrainConfig config = Small("ereg");
+  config.train.tf32 = true;
+  const ProcessResult result = Train(config, {"--dry-run"});
+  unsetenv("CUDA_VISIBLE_DEVICES");
+  EXPECT_EQ(result.code, 78);
+  EXPECT_THAT(result.error, HasSubstr("train.tf32 = true is of GPUs"));
 }
 
 TEST_F(TrainCommandTest, ADryRunRefusesWhatTheRunWouldRefuse) {
