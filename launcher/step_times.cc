@@ -21,6 +21,12 @@ constexpr Field kFields[] = {{"data", &StepTimes::data},
                              {"entropy_reduction", &StepTimes::entropy_reduction},
                              {"save", &StepTimes::save}};
 
+CollectiveTime Sum(const std::vector<std::shared_ptr<const CollectiveTime>>& times) {
+  CollectiveTime sum;
+  for (const auto& time : times) sum += *time;
+  return sum;
+}
+
 }  // namespace
 
 void StepTimes::Add(const StepTimes& other) {
@@ -62,25 +68,28 @@ void StepClock::LeaveOnHost() {
 
 void StepClock::Enter(Section section) {
   timeline_->Mark(static_cast<int>(sections_.size()));
-  sections_.push_back({section, mesh_.collective_time()});
+  sections_.push_back({section, mesh_.CollectiveTimesByNow()});
 }
 
-void StepClock::Charge(const Entered& entered, const CollectiveTime& after, double seconds) {
-  const double exposed = after.exposed_seconds - entered.before.exposed_seconds;
-  const double under_way = after.under_way_seconds - entered.before.under_way_seconds;
-  times_.*entered.section += std::max(0.0, seconds - exposed);
+void StepClock::Charge(Section section, const CollectiveTime& before, const CollectiveTime& after,
+                       double seconds) {
+  const double exposed = after.exposed_seconds - before.exposed_seconds;
+  const double under_way = after.under_way_seconds - before.under_way_seconds;
+  times_.*section += std::max(0.0, seconds - exposed);
   times_.communication_exposed += exposed;
   // Its section waits for nothing else.
-  if (entered.section == &StepTimes::entropy) times_.entropy_reduction += exposed;
+  if (section == &StepTimes::entropy) times_.entropy_reduction += exposed;
   // An operation is counted when it has been waited for, so here all of it that nobody waited for is hidden.
   times_.communication_hidden += std::max(0.0, under_way - exposed);
 }
 
 StepTimes StepClock::Take() {
+  mesh_.collective_time();  // looks what the device has done since
   for (size_t i = 0; i + 1 < sections_.size(); ++i) {
     if (sections_[i].section == nullptr) continue;
     const auto point = static_cast<int>(i);
-    Charge(sections_[i], sections_[i + 1].before, timeline_->Seconds(point, point + 1));
+    Charge(sections_[i].section, Sum(sections_[i].before), Sum(sections_[i + 1].before),
+           timeline_->Seconds(point, point + 1));
   }
   return std::exchange(times_, StepTimes());
 }

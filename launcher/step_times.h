@@ -58,10 +58,12 @@ class StepClock {
   using Clock = std::chrono::steady_clock;
   struct Entered {
     Section section;
-    CollectiveTime before;
+    // Of the collectives that were waited for before, which the device may not have done yet.
+    std::vector<std::shared_ptr<const CollectiveTime>> before;
   };
 
-  void Charge(const Entered& entered, const CollectiveTime& after, double seconds);
+  void Charge(Section section, const CollectiveTime& before, const CollectiveTime& after,
+              double seconds);
 
   const Mesh& mesh_;
   std::unique_ptr<Timeline> timeline_;

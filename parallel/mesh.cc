@@ -38,16 +38,23 @@ Mesh::Mesh(std::unique_ptr<Communicator> world, const MeshShape& shape,
   device_tp_ = device.over(*tp_);
 }
 
+std::vector<const Communicator*> Mesh::Communicators() const {
+  std::vector<const Communicator*> all = {world_.get(), dp_.get(), tp_.get(), device_dp_.get(),
+                                          device_tp_.get()};
+  std::erase(all, nullptr);
+  return all;
+}
+
 CollectiveTime Mesh::collective_time() const {
   CollectiveTime sum;
-  for (const Communicator* axis :
-       {world_.get(), dp_.get(), tp_.get(), device_dp_.get(), device_tp_.get()}) {
-    if (axis == nullptr) continue;
-    const CollectiveTime time = axis->collective_time();
-    sum.exposed_seconds += time.exposed_seconds;
-    sum.under_way_seconds += time.under_way_seconds;
-  }
+  for (const Communicator* axis : Communicators()) sum += axis->collective_time();
   return sum;
+}
+
+std::vector<std::shared_ptr<const CollectiveTime>> Mesh::CollectiveTimesByNow() const {
+  std::vector<std::shared_ptr<const CollectiveTime>> times;
+  for (const Communicator* axis : Communicators()) times.push_back(axis->CollectiveTimeByNow());
+  return times;
 }
 
 void Mesh::SetTimeouts(const CommTimeouts& timeouts) const {

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "parallel/comm/communicator.h"
 #include "parallel/comm/device_collectives.h"
@@ -45,8 +46,10 @@ class Mesh {
   Communicator& device_dp() const { return device_dp_ ? *device_dp_ : *dp_; }
   Communicator& device_tp() const { return device_tp_ ? *device_tp_ : *tp_; }
 
-  // Of all communicators of the mesh, on this rank.
+  // Of all communicators of the mesh, on this rank: as far as it is known.
   CollectiveTime collective_time() const;
+  // Of each, as CollectiveTimeByNow says.
+  std::vector<std::shared_ptr<const CollectiveTime>> CollectiveTimesByNow() const;
   void SetTimeouts(const CommTimeouts& timeouts) const;
   // Any thread may ask.
   WorldOperation LastOperation() const;
@@ -56,6 +59,8 @@ class Mesh {
   bool is_first() const { return world_->rank() == 0; }
 
  private:
+  std::vector<const Communicator*> Communicators() const;
+
   MeshShape shape_;
   std::unique_ptr<Communicator> world_;
   std::unique_ptr<Communicator> dp_;

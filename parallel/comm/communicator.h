@@ -51,6 +51,12 @@ struct CollectiveTime {
   double exposed_seconds = 0.0;  // in Wait
   double under_way_seconds =
       0.0;  // from Start to the result, summed over collectives, also where they overlap
+
+  CollectiveTime& operator+=(const CollectiveTime& other) {
+    exposed_seconds += other.exposed_seconds;
+    under_way_seconds += other.under_way_seconds;
+    return *this;
+  }
 };
 
 // After how long a rank gives up, says so and ends. Seconds; 0: never.
@@ -116,8 +122,13 @@ class Communicator {
   // Lets operations under way move on: called now and then during long computations.
   virtual void Poll() = 0;
 
-  // Of this communicator's own collectives.
+  // Of this communicator's own collectives, as far as it is known.
   virtual CollectiveTime collective_time() const = 0;
+  // Of those that have been waited for by now. A device may still have to do them: the numbers are right once it has, and
+  // collective_time() was asked since.
+  virtual std::shared_ptr<const CollectiveTime> CollectiveTimeByNow() const {
+    return std::make_shared<CollectiveTime>(collective_time());
+  }
 
   // Of all communicators of this world, on this rank.
   virtual void SetTimeouts(const CommTimeouts& timeouts) = 0;

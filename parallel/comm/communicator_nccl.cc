@@ -65,6 +65,8 @@ class NcclCommunicator final : public Communicator {
     TakeTimes();
     return time_;
   }
+  // The host may be a step ahead of the device.
+  std::shared_ptr<const CollectiveTime> CollectiveTimeByNow() const override { return by_now_; }
   void SetTimeouts(const CommTimeouts& timeouts) override {
     engine_->SetTimeouts(timeouts);
     host_.SetTimeouts(timeouts);
@@ -80,6 +82,11 @@ class NcclCommunicator final : public Communicator {
   }
 
  private:
+  struct WaitedFor {
+    std::shared_ptr<NcclOperation> operation;
+    std::shared_ptr<CollectiveTime> time;  // until it was done
+  };
+
   template <typename Issue>
   PendingCollective Start(std::string_view what, Issue&& issue) {
     if (size() == 1) return PendingCollective([] {});
@@ -104,16 +111,18 @@ class NcclCommunicator final : public Communicator {
     operation->ended.HoldUp(ops_);
     operation->resumed.Record(ops_);
     --under_way_;
-    waited_for_.push_back(operation);
+    by_now_ = std::make_shared<CollectiveTime>();
+    waited_for_.push_back({operation, by_now_});
     TakeTimes();
   }
 
   // Of what the device has done by now.
   void TakeTimes() const {
-    while (!waited_for_.empty() && waited_for_.front()->resumed.IsPast()) {
-      const NcclOperation& operation = *waited_for_.front();
+    while (!waited_for_.empty() && waited_for_.front().operation->resumed.IsPast()) {
+      const NcclOperation& operation = *waited_for_.front().operation;
       time_.under_way_seconds += operation.ended.SecondsSince(operation.begun);
       time_.exposed_seconds += operation.resumed.SecondsSince(operation.halted);
+      *waited_for_.front().time = time_;
       waited_for_.pop_front();
     }
   }
@@ -125,8 +134,9 @@ class NcclCommunicator final : public Communicator {
   CudaEvent ops_before_;
   std::unique_ptr<NcclRanks> ranks_;  // null: there are no others
   int under_way_ = 0;
-  mutable std::deque<std::shared_ptr<NcclOperation>> waited_for_;  // their times are not known yet
+  mutable std::deque<WaitedFor> waited_for_;  // their times are not known yet
   mutable CollectiveTime time_;
+  std::shared_ptr<CollectiveTime> by_now_ = std::make_shared<CollectiveTime>();
 };
 
 }  // namespace

@@ -36,6 +36,9 @@ class ForwardingCommunicator : public Communicator {
   }
   void Poll() override { inner_->Poll(); }
   CollectiveTime collective_time() const override { return inner_->collective_time(); }
+  std::shared_ptr<const CollectiveTime> CollectiveTimeByNow() const override {
+    return inner_->CollectiveTimeByNow();
+  }
   void SetTimeouts(const CommTimeouts& timeouts) override { inner_->SetTimeouts(timeouts); }
   WorldOperation LastOperation() const override { return inner_->LastOperation(); }
   std::unique_ptr<Communicator> Split(int color, int key, const std::string& name) override {
