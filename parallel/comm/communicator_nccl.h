@@ -12,7 +12,7 @@
 //   several hosts may rather travel as fp32.)
 // - Communicators are non-blocking: no call waits for another rank without a time-out. A thread watches operations under way
 //   and NCCL's errors, for the host may be far ahead, or wait for the device in a call that knows no time-out.
-// - A failure ends the process as one of the host's collectives does (rank_failure.h). ncclCommAbort would not help: what it
+// - A failure ends the process as one of the host's collectives does (rank_failure.h), after a moment for who knows more of it. ncclCommAbort would not help: what it
 //   frees ends with the process, and it may hang.
 #ifndef ENTRAIN_PARALLEL_COMM_COMMUNICATOR_NCCL_H_
 #define ENTRAIN_PARALLEL_COMM_COMMUNICATOR_NCCL_H_

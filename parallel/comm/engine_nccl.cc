@@ -19,6 +19,10 @@ namespace entrain {
 namespace {
 
 constexpr std::chrono::milliseconds kWatchInterval(50);
+// In which a lost rank's host, or the launcher, notices that it is gone.
+constexpr std::chrono::seconds kGrace(2);
+// Between two ranks that have the same to say.
+constexpr std::chrono::seconds kTurn(2);
 
 std::string RankText(Communicator& world) {
   std::array<char, 256> host{};
@@ -84,6 +88,7 @@ void NcclEngine::Await(const std::string& name, const std::vector<int>& others, 
 void NcclEngine::CheckResult(const std::string& name, ncclResult_t result, ncclComm_t comm) const {
   if (result == ncclSuccess || result == ncclInProgress) return;
   const std::string more = nccl::Library().get_last_error(comm);
+  LetOthersSpeak();
   Fail(name, absl::StrCat("NCCL failed: ", nccl::Library().get_error_string(result),
                           more.empty() ? "" : absl::StrCat(" (", more, ")")));
 }
@@ -92,10 +97,17 @@ void NcclEngine::Fail(const std::string& name, const std::string& what) const {
   FailRank(rank_text_, absl::StrCat(name, ": ", what));
 }
 
+// NCCL notices at once that a connection is gone, but not why: a rank that ended with a message of its own, and whoever watches
+// its process, know more. And what fails on all ranks the lowest tells.
+void NcclEngine::LetOthersSpeak() const {
+  constexpr int kTurns = 10;  // few ranks may have noticed, and those of high numbers
+  std::this_thread::sleep_for(kGrace + kTurn * std::min(world_rank_, kTurns));
+}
+
 // The lowest rank speaks first, and the launcher ends the others: one message, not one a rank.
 double NcclEngine::Limit() const {
   const double seconds = wait_seconds_;
-  return seconds > 0 ? seconds + 2.0 * world_rank_ : 0.0;
+  return seconds > 0 ? seconds + static_cast<double>(kTurn.count()) * world_rank_ : 0.0;
 }
 
 void NcclEngine::Watch(std::shared_ptr<NcclOperation> operation) {

@@ -65,6 +65,7 @@ class NcclEngine {
  private:
   void Await(const std::string& name, const std::vector<int>& others, ncclComm_t comm);
   [[noreturn]] void Fail(const std::string& name, const std::string& what) const;
+  void LetOthersSpeak() const;
   void CheckResult(const std::string& name, ncclResult_t result, ncclComm_t comm) const;
   double Limit() const;
   void RunThread();

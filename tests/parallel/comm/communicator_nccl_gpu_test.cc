@@ -11,6 +11,7 @@
 
 #include "parallel/comm/communicator_nccl.h"
 #include "parallel/comm/device_collectives.h"
+#include "parallel/comm/rank_failure.h"
 #include "parallel/comm/ranks_nccl.h"
 #include "parallel/mesh.h"
 #include "tests/support/communicator_contract.h"
@@ -282,7 +283,23 @@ TEST(NcclDeathTest, AnErrorOfNcclEndsTheRank) {
             std::this_thread::sleep_for(std::chrono::seconds(60));
           }),
       ::testing::ExitedWithCode(1),
-      "gradient bucket 3 over world: NCCL failed: remote process exited");
+      "rank 0 of 2 .*gradient bucket 3 over world: NCCL failed: remote process exited");
+}
+
+// NCCL sees at once that a rank is gone; why it went is known a little later.
+TEST(NcclDeathTest, WhoKnowsMoreThanNcclSpeaksFirst) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(RunDeviceRanks(2, GpuContext,
+                             [](Context& context, Communicator& world) {
+                               const auto engine = MakeNcclEngine(context, world, {});
+                               const auto nccl = MakeNcclCommunicator(engine, world);
+                               world.Barrier("before it breaks");
+                               emulated::BreakNccl(6);
+                               std::this_thread::sleep_for(std::chrono::milliseconds(500));
+                               if (world.rank() == 1) FailRank("1 of 2", "the reason itself");
+                               std::this_thread::sleep_for(std::chrono::seconds(60));
+                             }),
+              ::testing::ExitedWithCode(1), "rank 1 of 2: the reason itself");
 }
 #endif
 
