@@ -33,6 +33,8 @@ std::string NcclDevice(const Context& context);
 // Sets NCCL's environment variables, those that the user has not set, before the first communicator: an order among the
 // communicators of a process and, when deterministic, fixed ways to sum. Returns them: "NCCL_ALGO=Ring, …".
 std::string SetUpNccl(bool deterministic);
+// The same without where a value comes from: what all ranks must have alike, or they wait for each other in different algorithms.
+std::string NcclSettings(bool deterministic);
 
 // What the communicators of a process share.
 class NcclEngine;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "parallel/comm/communicator_staged.h"
@@ -20,6 +19,7 @@ namespace {
 #ifdef ENTRAIN_NCCL
 absl::StatusOr<std::string> VersionHere() { return NcclVersion(); }
 std::string DeviceHere(const Context& context) { return NcclDevice(context); }
+std::string SettingsHere(bool deterministic) { return NcclSettings(deterministic); }
 
 DeviceCollectives ByNccl(Context& context, Communicator& world,
                          const DeviceCollectivesOptions& options) {
@@ -35,6 +35,7 @@ absl::StatusOr<std::string> VersionHere() {
   return absl::FailedPreconditionError("this program was built without NCCL");
 }
 std::string DeviceHere(const Context& /*context*/) { return ""; }
+std::string SettingsHere(bool /*deterministic*/) { return ""; }
 
 DeviceCollectives ByNccl(Context& /*context*/, Communicator& /*world*/,
                          const DeviceCollectivesOptions& /*options*/) {
@@ -49,23 +50,18 @@ DeviceCollectives ThroughHostMemory(Context& context, std::string why) {
           .over = [&context](Communicator& host) { return MakeStagedCommunicator(context, host); }};
 }
 
-// What ranks have, a text each.
-struct OfRanks {
-  std::vector<std::string> versions;  // of NCCL
-  std::vector<std::string> lacks;     // why a rank has none, or ""
-  std::vector<std::string> devices;
-};
-
-OfRanks AskRanks(Context& context, Communicator& world) {
+NcclOfRanks AskRanks(Context& context, Communicator& world, bool deterministic) {
   const absl::StatusOr<std::string> version = VersionHere();
   return {.versions = world.GatherText(version.value_or(""), "versions of NCCL"),
           .lacks = world.GatherText(std::string(version.status().message()), "who has NCCL"),
-          .devices = world.GatherText(DeviceHere(context), "GPUs of ranks")};
+          .devices = world.GatherText(DeviceHere(context), "GPUs of ranks"),
+          .settings = world.GatherText(SettingsHere(deterministic), "settings of NCCL")};
 }
 
-// Why NCCL cannot connect them, or "".
-std::string WhyNotNccl(const OfRanks& ranks) {
-  const auto& [versions, lacks, devices] = ranks;
+}  // namespace
+
+std::string WhyNotNccl(const NcclOfRanks& ranks) {
+  const auto& [versions, lacks, devices, settings] = ranks;
   for (size_t r = 0; r < versions.size(); ++r) {
     if (!lacks[r].empty()) {
       const bool is_same = std::count(lacks.begin(), lacks.end(), lacks[r]) ==
@@ -79,19 +75,20 @@ std::string WhyNotNccl(const OfRanks& ranks) {
     if (first != static_cast<std::ptrdiff_t>(r)) {
       return absl::StrCat("ranks ", first, " and ", r, " share one GPU, which NCCL does not allow");
     }
+    if (settings[r] != settings[0]) {
+      return absl::StrCat("rank 0 has ", settings[0], " and rank ", r, " ", settings[r],
+                          ": give all hosts the same variables of NCCL (mpirun -x NAME)");
+    }
   }
   return "";
 }
-
-}  // namespace
 
 DeviceCollectives ChooseDeviceCollectives(Context& context, Communicator& world,
                                           const DeviceCollectivesOptions& options) {
   if (context.device() == DeviceKind::kCpu) return {.backend = "host memory"};
   if (world.size() == 1) return ThroughHostMemory(context, "there is one rank");
-  const OfRanks ranks = AskRanks(context, world);
   if (!options.nccl) return ThroughHostMemory(context, "as configured");
-  const std::string why = WhyNotNccl(ranks);
+  const std::string why = WhyNotNccl(AskRanks(context, world, options.deterministic));
   if (!why.empty()) return ThroughHostMemory(context, why);
   return ByNccl(context, world, options);
 }

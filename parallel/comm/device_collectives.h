@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "parallel/comm/communicator.h"
 #include "runtime/device/context.h"
@@ -31,6 +32,17 @@ struct DeviceCollectivesOptions {
 // `context` must outlive what is made of it; `world` not.
 DeviceCollectives ChooseDeviceCollectives(Context& context, Communicator& world,
                                           const DeviceCollectivesOptions& options = {});
+
+// What ranks have, a text each.
+struct NcclOfRanks {
+  std::vector<std::string> versions;
+  std::vector<std::string> lacks;  // why a rank has none, or ""
+  std::vector<std::string> devices;
+  std::vector<std::string> settings;
+};
+
+// Why NCCL cannot connect them, or "".
+std::string WhyNotNccl(const NcclOfRanks& ranks);
 
 }  // namespace entrain
 

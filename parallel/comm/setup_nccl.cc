@@ -6,9 +6,11 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "parallel/comm/communicator_nccl.h"
 #include "parallel/comm/library_nccl.h"
 #include "runtime/base/check.h"
@@ -31,6 +33,31 @@ constexpr Setting kSettings[] = {
     {"NCCL_ALGO", "Ring", true},
     {"NCCL_PROTO", "Simple", true},
 };
+
+struct Value {
+  std::string text;  // "NCCL_ALGO=Ring"
+  bool is_ours;
+};
+
+// Sets what the user has not.
+std::vector<Value> SetAll(bool deterministic) {
+  static std::mutex mutex;  // ranks may be threads of one process
+  static std::set<std::string> ours;
+  const std::lock_guard<std::mutex> lock(mutex);
+  std::vector<Value> values;
+  for (const Setting& setting : kSettings) {
+    if (setting.only_deterministic && !deterministic) continue;
+    const char* now = std::getenv(setting.name);
+    const bool is_ours =
+        now == nullptr || (ours.count(setting.name) > 0 && now == std::string(setting.value));
+    if (is_ours) {
+      setenv(setting.name, setting.value, /*replace=*/1);
+      ours.insert(setting.name);
+    }
+    values.push_back({absl::StrCat(setting.name, "=", std::getenv(setting.name)), is_ours});
+  }
+  return values;
+}
 
 // The same in all containers of a host, and on no other host.
 std::string HostId() {
@@ -56,23 +83,17 @@ std::string NcclDevice(const Context& context) {
 }
 
 std::string SetUpNccl(bool deterministic) {
-  static std::mutex mutex;  // ranks may be threads of one process
-  static std::set<std::string> ours;
-  const std::lock_guard<std::mutex> lock(mutex);
-  std::string text;
-  for (const Setting& setting : kSettings) {
-    if (setting.only_deterministic && !deterministic) continue;
-    const char* now = std::getenv(setting.name);
-    const bool is_ours =
-        now == nullptr || (ours.count(setting.name) > 0 && now == std::string(setting.value));
-    if (is_ours) {
-      setenv(setting.name, setting.value, /*replace=*/1);
-      ours.insert(setting.name);
-    }
-    absl::StrAppend(&text, text.empty() ? "" : ", ", setting.name, "=", std::getenv(setting.name),
-                    is_ours ? "" : " (from the environment)");
+  std::vector<std::string> texts;
+  for (const Value& value : SetAll(deterministic)) {
+    texts.push_back(absl::StrCat(value.text, value.is_ours ? "" : " (from the environment)"));
   }
-  return text;
+  return absl::StrJoin(texts, ", ");
+}
+
+std::string NcclSettings(bool deterministic) {
+  std::vector<std::string> texts;
+  for (const Value& value : SetAll(deterministic)) texts.push_back(value.text);
+  return absl::StrJoin(texts, ", ");
 }
 
 }  // namespace entrain
