@@ -10,6 +10,7 @@
 #include "parallel/comm/engine_nccl.h"
 #include "parallel/comm/ranks_nccl.h"
 #include "runtime/base/check.h"
+#include "runtime/device/buffer.h"
 #include "runtime/device/cuda_device.h"
 
 namespace entrain {
@@ -23,7 +24,9 @@ class NcclCommunicator final : public Communicator {
         owned_host_(std::move(owned_host)),
         host_(host),
         ops_(engine_->context().cuda().stream) {
-    if (size() > 1) ranks_ = std::make_unique<NcclRanks>(engine_, host_);
+    if (size() == 1) return;
+    ranks_ = std::make_unique<NcclRanks>(engine_, host_);
+    Connect();
   }
   ~NcclCommunicator() override {
     CHECK_EQ(under_way_, 0) << "a communicator ended before its operations";
@@ -86,6 +89,13 @@ class NcclCommunicator final : public Communicator {
     std::shared_ptr<NcclOperation> operation;
     std::shared_ptr<CollectiveTime> time;  // until it was done
   };
+
+  // NCCL connects ranks in the first operation, for which it takes memory and lets the host wait for the others: here, before
+  // it is asked what memory is free, and not within a step.
+  void Connect() {
+    const Buffer number(DeviceKind::kCuda, sizeof(float));
+    AllReduce({number.data(), DType::kF32, {1}}, ReduceOp::kSum, "connecting");
+  }
 
   template <typename Issue>
   PendingCollective Start(std::string_view what, Issue&& issue) {
