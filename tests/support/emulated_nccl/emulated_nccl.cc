@@ -4,10 +4,15 @@
 #include <nccl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <utility>
 
 #include "tests/support/emulated_gpu/emulated_gpu.h"
+#include "tests/support/emulated_gpu/streams.h"
 #include "tests/support/emulated_nccl/round.h"
 
 namespace entrain::emulated {
@@ -26,6 +31,25 @@ Hotel& TheHotel() {
   return *hotel;
 }
 
+// Of each device whether the last operation issued to it is done: they run in the order of their issue, whichever communicators
+// they are of, as NCCL_LAUNCH_ORDER_IMPLICIT has it where the driver is not of the newest.
+struct LaunchOrder {
+  std::mutex mutex;
+  std::map<int, std::shared_ptr<std::atomic<bool>>> last;
+};
+LaunchOrder& TheLaunchOrder() {
+  static auto* order = new LaunchOrder;
+  return *order;
+}
+
+// Sets *before, if there is one, and makes `mine` the last.
+void Follow(int device, std::shared_ptr<std::atomic<bool>> mine,
+            std::shared_ptr<std::atomic<bool>>* before) {
+  LaunchOrder& order = TheLaunchOrder();
+  const std::lock_guard<std::mutex> lock(order.mutex);
+  *before = std::exchange(order.last[device], std::move(mine));
+}
+
 thread_local int group_depth = 0;
 thread_local std::vector<Call> group_calls;
 
@@ -38,26 +62,47 @@ void Issue(ncclComm_t comm) {
   const int64_t number = comm->next_round++;
   const auto room = comm->room;
   const int rank = comm->rank;
+  const auto done = std::make_shared<std::atomic<bool>>(false);
+  std::shared_ptr<std::atomic<bool>> before;
+  Follow(comm->device, done, &before);
+  if (before) EnqueueGate(stream, [before] { return before->load(); });
   Enqueue(stream, [room, rank, number, calls] { Arrive(room, rank, number, calls); });
   EnqueueGate(stream, [room, number] { return AllArrived(room, number); });
-  Enqueue(stream, [room, number, calls, unfinished = comm->unfinished] {
-    Leave(room, number, calls);
+  Enqueue(stream, [room, rank, number, calls, done, unfinished = comm->unfinished] {
+    Leave(room, rank, number, calls);
+    *done = true;
     --*unfinished;
   });
 }
 
+// Ranks connect in their first operation: it is not issued before all have called one.
+void BeginConnecting(ncclComm_t comm) {
+  if (std::exchange(comm->connecting, true)) return;
+  const std::lock_guard<std::mutex> lock(comm->room->mutex);
+  ++comm->room->connecting;
+}
+
+bool IsConnected(const ncclComm& comm) {
+  if (!comm.connecting) return true;  // there is nothing to connect for
+  const std::lock_guard<std::mutex> lock(comm.room->mutex);
+  return comm.room->connecting == comm.room->size;
+}
+
 ncclResult_t EndGroup() {
   const std::vector<Call> calls = std::exchange(group_calls, {});
+  CheckMemory(calls);
   for (const Call& call : calls) {
+    BeginConnecting(call.comm);
     call.comm->in_progress.push_back(call);
     call.comm->polls_left = kPollsInProgress;
   }
   return calls.empty() ? ncclSuccess : ncclInProgress;
 }
 
-ncclResult_t Add(const Call& call) {
+ncclResult_t AddCall(const Call& call) {
   const Call& c = call;
   if (c.comm == nullptr || c.comm->finalized || c.comm->polls_left > 0) return ncclInvalidUsage;
+  if (!c.comm->in_progress.empty() || c.stream->device != c.comm->device) return ncclInvalidUsage;
   if ((BytesSent(c) > 0 && !IsDeviceMemory(c.from, BytesSent(c))) ||
       (BytesReceived(c) > 0 && !IsDeviceMemory(c.to, BytesReceived(c)))) {
     return ncclInvalidArgument;
@@ -68,7 +113,12 @@ ncclResult_t Add(const Call& call) {
 
 bool AllJoined(const ncclComm& comm) {
   const std::lock_guard<std::mutex> lock(comm.room->mutex);
-  return comm.room->joined == comm.room->size;
+  return static_cast<int>(comm.room->ranks.size()) == comm.room->size;
+}
+
+bool SharesADevice(const ncclComm& comm) {
+  const std::lock_guard<std::mutex> lock(comm.room->mutex);
+  return comm.room->shares_a_device;
 }
 
 }  // namespace
@@ -79,10 +129,12 @@ void BreakNccl(int result) { broken = result; }
 
 // ---- NCCL's interface ----
 
-using entrain::emulated::Add;
+using entrain::emulated::AddCall;
 using entrain::emulated::AllJoined;
+using entrain::emulated::IsConnected;
 using entrain::emulated::Issue;
 using entrain::emulated::Kind;
+using entrain::emulated::SharesADevice;
 
 ncclResult_t ncclGetVersion(int* version) {
   *version = NCCL_VERSION_CODE;
@@ -115,21 +167,29 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int size, ncclUniqueId id,
   const std::lock_guard<std::mutex> lock(hotel.mutex);
   const auto room = hotel.rooms.find(number);
   if (room == hotel.rooms.end()) return ncclInvalidArgument;
-  *comm = new ncclComm{.room = room->second, .rank = rank};
-  const std::lock_guard<std::mutex> room_lock(room->second->mutex);
-  room->second->size = size;
-  ++room->second->joined;
+  int device = 0;
+  cudaGetDevice(&device);
+  entrain::emulated::Room& shared = *room->second;
+  const std::lock_guard<std::mutex> room_lock(shared.mutex);
+  if (rank < 0 || rank >= size || (shared.size != 0 && shared.size != size) ||
+      !shared.ranks.insert(rank).second) {
+    return ncclInvalidArgument;
+  }
+  *comm = new ncclComm{.room = room->second, .rank = rank, .device = device};
+  shared.size = size;
+  if (!shared.devices.insert(device).second) shared.shares_a_device = true;
   return ncclInProgress;
 }
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
   *state = static_cast<ncclResult_t>(entrain::emulated::broken.load());
+  if (*state == ncclSuccess && SharesADevice(*comm)) *state = ncclInvalidUsage;
   if (*state != ncclSuccess) return ncclSuccess;
   // The end flushes what is on the stream.
   if (comm->finalized && *comm->unfinished > 0) {
     cudaStreamQuery(comm->stream);
     *state = ncclInProgress;
-  } else if (!AllJoined(*comm) || comm->polls_left > 0) {
+  } else if (!AllJoined(*comm) || !IsConnected(*comm) || comm->polls_left > 0) {
     comm->polls_left = std::max(0, comm->polls_left - 1);
     *state = ncclInProgress;
   } else {
@@ -163,35 +223,35 @@ ncclResult_t ncclGroupEnd() {
 
 ncclResult_t ncclAllReduce(const void* from, void* to, size_t count, ncclDataType_t type,
                            ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream) {
-  return Add({Kind::kAllReduce, from, to, count, type, op, 0, comm, stream});
+  return AddCall({Kind::kAllReduce, from, to, count, type, op, 0, comm, stream});
 }
 
 ncclResult_t ncclReduce(const void* from, void* to, size_t count, ncclDataType_t type,
                         ncclRedOp_t op, int root, ncclComm_t comm, cudaStream_t stream) {
-  return Add({Kind::kReduce, from, to, count, type, op, root, comm, stream});
+  return AddCall({Kind::kReduce, from, to, count, type, op, root, comm, stream});
 }
 
 ncclResult_t ncclReduceScatter(const void* from, void* to, size_t count, ncclDataType_t type,
                                ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream) {
-  return Add({Kind::kReduceScatter, from, to, count, type, op, 0, comm, stream});
+  return AddCall({Kind::kReduceScatter, from, to, count, type, op, 0, comm, stream});
 }
 
 ncclResult_t ncclAllGather(const void* from, void* to, size_t count, ncclDataType_t type,
                            ncclComm_t comm, cudaStream_t stream) {
-  return Add({Kind::kAllGather, from, to, count, type, ncclSum, 0, comm, stream});
+  return AddCall({Kind::kAllGather, from, to, count, type, ncclSum, 0, comm, stream});
 }
 
 ncclResult_t ncclBroadcast(const void* from, void* to, size_t count, ncclDataType_t type, int root,
                            ncclComm_t comm, cudaStream_t stream) {
-  return Add({Kind::kBroadcast, from, to, count, type, ncclSum, root, comm, stream});
+  return AddCall({Kind::kBroadcast, from, to, count, type, ncclSum, root, comm, stream});
 }
 
 ncclResult_t ncclSend(const void* from, size_t count, ncclDataType_t type, int peer,
                       ncclComm_t comm, cudaStream_t stream) {
-  return Add({Kind::kSend, from, nullptr, count, type, ncclSum, peer, comm, stream});
+  return AddCall({Kind::kSend, from, nullptr, count, type, ncclSum, peer, comm, stream});
 }
 
 ncclResult_t ncclRecv(void* to, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
                       cudaStream_t stream) {
-  return Add({Kind::kReceive, nullptr, to, count, type, ncclSum, peer, comm, stream});
+  return AddCall({Kind::kReceive, nullptr, to, count, type, ncclSum, peer, comm, stream});
 }

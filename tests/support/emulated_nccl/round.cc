@@ -71,7 +71,9 @@ const std::byte* SentBy(const Round& round, int rank, size_t i, const Call& mine
     for (size_t k = 0; k < theirs.calls.size(); ++k) {
       const Call& call = theirs.calls[k];
       if (call.kind != Kind::kSend || call.peer != mine.comm->rank) continue;
-      if (call.count != mine.count) Die("a send and its receive differ in size");
+      if (call.count != mine.count || call.type != mine.type) {
+        Die("a send and its receive differ in size");
+      }
       return theirs.sent[k].data();
     }
     Die("a receive without a send");
@@ -83,6 +85,56 @@ const std::byte* SentBy(const Round& round, int rank, size_t i, const Call& mine
     Die("ranks make different calls");
   }
   return theirs.sent[i].data();
+}
+
+void CheckReceived(const Round& round, const Call& send) {
+  const Contribution& theirs = *round.of_rank[static_cast<size_t>(send.peer)];
+  const bool received =
+      std::any_of(theirs.calls.begin(), theirs.calls.end(), [&](const Call& call) {
+        return call.kind == Kind::kReceive && call.peer == send.comm->rank;
+      });
+  if (!received) Die("a send without a receive");
+}
+
+struct Bytes {
+  const std::byte* begin = nullptr;
+  size_t size = 0;
+};
+Bytes Sent(const Call& call) { return {static_cast<const std::byte*>(call.from), BytesSent(call)}; }
+Bytes Received(const Call& call) {
+  return {static_cast<const std::byte*>(call.to), BytesReceived(call)};
+}
+bool Overlap(const Bytes& a, const Bytes& b) {
+  return a.begin < b.begin + b.size && b.begin < a.begin + a.size;
+}
+
+// Where a call that works in place must have what it sends, from where its result begins.
+std::ptrdiff_t InPlace(const Call& call) {
+  const auto bytes = static_cast<std::ptrdiff_t>(call.count * SizeOf(call.type));
+  if (call.kind == Kind::kAllGather) return call.comm->rank * bytes;
+  return call.kind == Kind::kReduceScatter ? -call.comm->rank * bytes : 0;
+}
+
+// Nobody may rely on what is where a result is to come, nor change what is being sent.
+std::vector<Held> Hold(const std::vector<Call>& calls) {
+  for (const Call& call : calls) {
+    if (BytesReceived(call) > 0) std::memset(call.to, 0xff, BytesReceived(call));
+  }
+  std::vector<Held> held;
+  for (const Call& call : calls) {
+    for (const Bytes& bytes : {Sent(call), Received(call)}) {
+      if (bytes.size > 0) held.push_back({bytes.begin, {bytes.begin, bytes.begin + bytes.size}});
+    }
+  }
+  return held;
+}
+
+void CheckUntouched(const std::vector<Held>& held) {
+  for (const Held& one : held) {
+    if (std::memcmp(one.memory, one.contents.data(), one.contents.size()) != 0) {
+      Die("memory of an operation was written to before it was done");
+    }
+  }
 }
 
 // The `bytes` from `offset` on of what all ranks sent, combined from the highest rank down.
@@ -120,11 +172,26 @@ void Receive(const Round& round, size_t i, const Call& call) {
       std::memcpy(to, SentBy(round, call.peer, i, call), bytes);
       return;
     case Kind::kSend:
-      return;
+      return CheckReceived(round, call);
   }
 }
 
 }  // namespace
+
+void CheckMemory(const std::vector<Call>& calls) {
+  for (size_t i = 0; i < calls.size(); ++i) {
+    const Bytes received = Received(calls[i]);
+    for (size_t k = 0; k < calls.size(); ++k) {
+      if (k != i && (Overlap(received, Sent(calls[k])) || Overlap(received, Received(calls[k])))) {
+        Die("calls of a group overlap");
+      }
+    }
+    const Bytes sent = Sent(calls[i]);
+    if (Overlap(received, sent) && sent.begin != received.begin + InPlace(calls[i])) {
+      Die("what a call sends and receives overlaps, and not in place");
+    }
+  }
+}
 
 size_t BytesSent(const Call& call) {
   const size_t bytes = call.count * SizeOf(call.type);
@@ -166,6 +233,7 @@ void Arrive(const std::shared_ptr<Room>& room, int rank, int64_t number,
   {
     const std::lock_guard<std::mutex> lock(room->mutex);
     Round& round = room->rounds[number];
+    round.held[rank] = Hold(calls);
     round.of_rank.resize(static_cast<size_t>(room->size));
     round.of_rank[static_cast<size_t>(rank)] = std::move(mine);
     ++round.arrived;
@@ -178,9 +246,11 @@ bool AllArrived(const std::shared_ptr<Room>& room, int64_t number) {
   return room->rounds[number].arrived == room->size;
 }
 
-void Leave(const std::shared_ptr<Room>& room, int64_t number, const std::vector<Call>& calls) {
+void Leave(const std::shared_ptr<Room>& room, int rank, int64_t number,
+           const std::vector<Call>& calls) {
   const std::lock_guard<std::mutex> lock(room->mutex);
   Round& round = room->rounds[number];
+  CheckUntouched(round.held[rank]);
   for (size_t i = 0; i < calls.size(); ++i) Receive(round, i, calls[i]);
   if (++round.left == room->size) room->rounds.erase(number);
 }

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <vector>
 
 namespace entrain::emulated {
@@ -35,8 +36,15 @@ struct Contribution {
   std::vector<std::vector<std::byte>> sent;
 };
 
+// Memory of a rank's calls while they are under way: nobody else may touch it.
+struct Held {
+  const void* memory;
+  std::vector<std::byte> contents;
+};
+
 struct Round {
   std::vector<std::unique_ptr<Contribution>> of_rank;
+  std::map<int, std::vector<Held>> held;  // by rank
   int arrived = 0;
   int left = 0;
 };
@@ -45,7 +53,10 @@ struct Round {
 struct Room {
   std::mutex mutex;
   int size = 0;
-  int joined = 0;
+  std::set<int> ranks;
+  std::set<int> devices;
+  bool shares_a_device = false;
+  int connecting = 0;  // ranks that have begun their first operation
   std::map<int64_t, Round> rounds;
 };
 
@@ -54,6 +65,8 @@ struct Room {
 struct ncclComm {
   std::shared_ptr<entrain::emulated::Room> room;
   int rank = 0;
+  int device = 0;
+  bool connecting = false;  // it has begun its first operation
   int64_t next_round = 0;
   std::vector<entrain::emulated::Call> in_progress;  // not on the stream yet
   int polls_left = 0;
@@ -64,6 +77,9 @@ struct ncclComm {
 
 namespace entrain::emulated {
 
+// Ends the process where calls of a group, or the two sides of one that works in place, overlap as NCCL does not allow.
+void CheckMemory(const std::vector<Call>& calls);
+
 // Bytes that a call reads and writes on its rank.
 size_t BytesSent(const Call& call);
 size_t BytesReceived(const Call& call);
@@ -72,7 +88,8 @@ size_t BytesReceived(const Call& call);
 void Arrive(const std::shared_ptr<Room>& room, int rank, int64_t number,
             const std::vector<Call>& calls);
 bool AllArrived(const std::shared_ptr<Room>& room, int64_t number);
-void Leave(const std::shared_ptr<Room>& room, int64_t number, const std::vector<Call>& calls);
+void Leave(const std::shared_ptr<Room>& room, int rank, int64_t number,
+           const std::vector<Call>& calls);
 
 }  // namespace entrain::emulated
 
