@@ -193,6 +193,7 @@ absl::Status TrainRun::LoadValues() {
   } else {
     model_->transformer().Initialize(*device_.context, config_.train.seed);
   }
+  trainer_->counters().order_of_sums = device_.collectives.order;
   trainer_->Start();
   return absl::OkStatus();
 }
@@ -205,6 +206,9 @@ absl::StatusOr<TrainRun::Resumed> TrainRun::OpenCheckpoint(const std::string& pa
                    ParseTrainConfig(reader.config_toml(), JoinPath(path, "config.toml"), {}));
   ASSIGN_OR_RETURN(TrainCounters counters, ParseTrainCounters(reader.state_json(), path));
   RETURN_IF_ERROR(CheckUnchanged(saved, counters, config_, train_data_->fingerprint(), &notices_));
+  if (!options_.dry_run) {  // which may not be where the run is
+    NoteOrderOfSums(counters.order_of_sums, device_.collectives.order, &notices_);
+  }
   return Resumed{std::move(reader), std::move(counters)};
 }
 

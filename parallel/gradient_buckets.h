@@ -1,8 +1,8 @@
 // GradientBuckets: sums the gradients of a ParamSet over dp while the backward still runs.
 //
 // The flat gradient buffer is cut into buckets of equal size. A bucket's reduction begins as soon as its last gradient is
-// complete, and moves on whenever the communicator is polled. Sums are made in rank order, so every rank gets the same bits,
-// whatever the buckets. Gradients that each tp rank has a part of are summed over tp before.
+// complete, and moves on whenever the communicator is polled. Every rank gets the same bits; whatever the buckets where sums
+// are made in rank order, which NCCL does not do in fp32. Gradients that each tp rank has a part of are summed over tp before.
 #ifndef ENTRAIN_PARALLEL_GRADIENT_BUCKETS_H_
 #define ENTRAIN_PARALLEL_GRADIENT_BUCKETS_H_
 

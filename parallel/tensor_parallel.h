@@ -5,7 +5,7 @@
 // holds the r-th of n consecutive ranges, as even as R allows. Layers call the same functions either way, and with one rank: a single rank is not a
 // special case, its collectives have nothing to do.
 //
-// Sums are made in rank order and give every rank the same bits.
+// Sums give every rank the same bits.
 #ifndef ENTRAIN_PARALLEL_TENSOR_PARALLEL_H_
 #define ENTRAIN_PARALLEL_TENSOR_PARALLEL_H_
 
