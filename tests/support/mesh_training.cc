@@ -165,7 +165,7 @@ std::vector<RankTrace> OnMesh(const MeshShape& shape, const WrapWorld& wrap,
   OnLocalRanks(shape.world(), [&](std::unique_ptr<Communicator> world) {
     const auto rank = static_cast<size_t>(world->rank());
     if (wrap) world = wrap(std::move(world));
-    const std::unique_ptr<Context> context = TestContext(1);
+    const std::unique_ptr<Context> context = TestContext(1, world->rank());
     const DeviceCollectives collectives = ChooseDeviceCollectives(*context, *world);
     traces[rank] = body(*context, Mesh(std::move(world), shape, collectives));
   });

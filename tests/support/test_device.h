@@ -17,9 +17,11 @@ inline bool TestsComputeOnGpu() {
   return device != nullptr && std::string_view(device) == "cuda";
 }
 
-inline std::unique_ptr<Context> TestContext(int threads) {
-  auto context =
-      TestsComputeOnGpu() ? Context::CreateCuda(0, threads) : Context::CreateCpu(threads);
+// `rank`: of a test's ranks, which take the GPUs in turn.
+inline std::unique_ptr<Context> TestContext(int threads, int rank = 0) {
+  auto context = TestsComputeOnGpu()
+                     ? Context::CreateCuda(rank % Context::CudaDevices().value_or(1), threads)
+                     : Context::CreateCpu(threads);
   CHECK(context.ok()) << context.status().ToString();
   return *std::move(context);
 }
