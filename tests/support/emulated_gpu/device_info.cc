@@ -29,6 +29,8 @@ int Devices() { return static_cast<int>(Environment("ENTRAIN_EMULATED_DEVICES", 
 
 }  // namespace
 
+int Capability() { return static_cast<int>(Environment("ENTRAIN_EMULATED_CAPABILITY", 90)); }
+
 size_t MostSharedBytes() {
   return std::min(kMostSharedBytes,
                   Environment("ENTRAIN_EMULATED_SHARED_KIB", kMostSharedBytes >> 10) << 10);
@@ -83,9 +85,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device < 0 || device >= Devices()) return Result(cudaErrorInvalidDevice);
   std::memset(properties, 0, sizeof(*properties));
   std::snprintf(properties->name, sizeof(properties->name), "%s", kDeviceName);
-  const int capability = static_cast<int>(Environment("ENTRAIN_EMULATED_CAPABILITY", 90));
-  properties->major = capability / 10;
-  properties->minor = capability % 10;
+  properties->major = Capability() / 10;
+  properties->minor = Capability() % 10;
   properties->multiProcessorCount =
       static_cast<int>(Environment("ENTRAIN_EMULATED_MULTIPROCESSORS", kMultiprocessors));
   properties->totalGlobalMem = TotalMemory();

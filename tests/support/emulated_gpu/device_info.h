@@ -8,6 +8,7 @@ namespace entrain::emulated {
 
 inline constexpr char kDeviceName[] = "emulated GPU";
 
+int Capability();          // · 10
 size_t TotalMemory();      // of a device
 size_t MostSharedBytes();  // of a block
 

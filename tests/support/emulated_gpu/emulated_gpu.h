@@ -11,6 +11,7 @@
 //   ENTRAIN_EMULATED_MULTIPROCESSORS  their number (default 132)
 //   ENTRAIN_EMULATED_BLOCKS  "unordered": to ThreadSanitizer a block is not behind the one before it, as on a device. What two of
 //                             them do to the same global memory is then a race; __shared__ variables are not looked at meanwhile
+//   ENTRAIN_EMULATED_TENSOR_CORES  "truncate": sums of products and exponentials are as far off as on hardware (tensor_core_sum.h)
 //   ENTRAIN_EMULATED_PROTECT  0: host code may touch device memory unnoticed, and many small pieces of work are faster
 #ifndef ENTRAIN_TESTS_SUPPORT_EMULATED_GPU_EMULATED_GPU_H_
 #define ENTRAIN_TESTS_SUPPORT_EMULATED_GPU_EMULATED_GPU_H_

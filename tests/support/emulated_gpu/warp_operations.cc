@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/support/emulated_gpu/kernel_run.h"
+#include "tests/support/emulated_gpu/tensor_core_sum.h"
 
 namespace entrain::emulated {
 namespace {
@@ -30,7 +31,6 @@ void Shuffle(void* const* operands) {
   }
 }
 
-// The products of two bf16 are exact in fp32.
 void MultiplyAddFragments(void* const* operands) {
   float a[16][16];
   float b[16][8];
@@ -52,12 +52,11 @@ void MultiplyAddFragments(void* const* operands) {
   }
   for (auto& row : c) {
     const auto& left = a[&row - c];
-    // Products meet before they join the sum, as in a tensor core.
-    float products[8] = {};
-    for (int k = 0; k < 16; ++k) {
-      for (int j = 0; j < 8; ++j) products[j] += left[k] * b[k][j];
+    for (int j = 0; j < 8; ++j) {
+      std::array<float, kProductTerms> products;
+      for (size_t k = 0; k < kProductTerms; ++k) products[k] = left[k] * b[k][j];
+      row[j] = TensorCoreSum(products, row[j]);
     }
-    for (int j = 0; j < 8; ++j) row[j] += products[j];
   }
   for (int lane = 0; lane < kWarpLanes; ++lane) {
     const int g = lane / 4, p = 2 * (lane % 4);
@@ -166,13 +165,12 @@ void TileProduct(void* const* operands) {
     }
   }
   for (int row = 0; row < 16; ++row) {
-    float products[64] = {};
-    for (int k = 0; k < 16; ++k) {
-      for (int n = 0; n < 64; ++n) products[n] += a[row][k] * b[k][n];
-    }
     for (int n = 0; n < 64; ++n) {
+      std::array<float, kProductTerms> products;
+      for (size_t k = 0; k < kProductTerms; ++k) products[k] = a[row][k] * b[k][n];
       const int lane = row % 8 * 4 + n % 8 / 2;
-      operand(lane)->c[n / 8 * 4 + row / 8 * 2 + n % 2] += products[n];
+      float& c = operand(lane)->c[n / 8 * 4 + row / 8 * 2 + n % 2];
+      c = TensorCoreSum(products, c);
     }
   }
 }

@@ -16,6 +16,7 @@
 #include "tests/support/emulated_gpu/cuda_language.h"
 #include "tests/support/emulated_gpu/emulated_gpu.h"
 #include "tests/support/emulated_gpu/kernel_thread.h"
+#include "tests/support/emulated_gpu/tensor_core_sum.h"
 
 namespace entrain::cuda {
 
@@ -59,7 +60,7 @@ inline void WaitForCopies() {
 // ---- numbers ----
 
 inline float Exp2(float x) {
-  const float y = exp2f(x);
+  const float y = emulated::Exponential(x);
   return y < 0x1p-126F ? 0.0F : y;
 }
 
