@@ -58,10 +58,7 @@ __global__ void __launch_bounds__(kThreads, 2) KeyGradientKernel(BackwardOperand
   using Tiling = KeyTiling<kWidth>;
   constexpr int kRowTiles = Tiling::kRowTiles;
   const Shape& shape = operands.shape;
-  int rank;
-  int pair;
-  operands.order.Find(blockIdx.x, rank, pair);
-  const int block_key = rank * Tiling::kKeys;  // the first keys are seen by most queries
+  const auto [pair, block_key] = operands.order.FindKeys(blockIdx.x, Tiling::kKeys);
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int key = block_key + warp * Tiling::kWarpKeys;
 
@@ -142,10 +139,7 @@ __global__ void __launch_bounds__(kThreads, 2) QueryGradientKernel(BackwardOpera
   using Tiling = QueryTiling<kWidth>;
   constexpr int kRowTiles = Tiling::kRowTiles;
   const Shape& shape = operands.shape;
-  int rank;
-  int pair;
-  operands.order.Find(blockIdx.x, rank, pair);
-  const int block_query = (operands.order.tiles - 1 - rank) * Tiling::kQueries;
+  const auto [pair, block_query] = operands.order.FindQueries(blockIdx.x, Tiling::kQueries);
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int query = block_query + warp * Tiling::kWarpQueries;
 

@@ -86,6 +86,12 @@ struct Temperature {
   __device__ float Scale(int head, int position) const { return ScaleOf(At(head, position)); }
 };
 
+// A tile of a pair's rows.
+struct RowTile {
+  int pair;
+  int first;  // row
+};
+
 // Which tile of which pair a block works on. Tiles of more work come first, so that the last blocks to run are short; but
 // pairs go in groups whose keys and values the L2 cache holds together.
 struct TileOrder {
@@ -106,6 +112,20 @@ struct TileOrder {
     const int within = static_cast<int>(block % whole);
     rank = within / size;
     pair = first + within % size;
+  }
+  // The tile of `rows` keys that a block owns: the first ones are seen by most queries.
+  __device__ RowTile FindKeys(unsigned block, int rows) const {
+    int rank;
+    int pair;
+    Find(block, rank, pair);
+    return {.pair = pair, .first = rank * rows};
+  }
+  // Of queries: the last ones see most keys.
+  __device__ RowTile FindQueries(unsigned block, int rows) const {
+    int rank;
+    int pair;
+    Find(block, rank, pair);
+    return {.pair = pair, .first = (tiles - 1 - rank) * rows};
   }
 };
 

@@ -71,10 +71,7 @@ __global__ void __launch_bounds__(ForwardTiling<kWidth>::kThreads, 2)
   constexpr int kRowTiles = Tiling::kRowTiles;
   constexpr int kThreads = Tiling::kThreads;
   const Shape& shape = operands.shape;
-  int rank;
-  int pair;
-  order.Find(blockIdx.x, rank, pair);
-  const int block_query = (order.tiles - 1 - rank) * Tiling::kQueries;
+  const auto [pair, block_query] = order.FindQueries(blockIdx.x, Tiling::kQueries);
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int query = block_query + warp * Tiling::kWarpQueries;
 

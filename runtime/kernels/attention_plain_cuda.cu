@@ -65,10 +65,7 @@ __global__ void __launch_bounds__(kThreads, kColumns <= 4 ? 2 : 1)
   const int width = shape.width;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  int rank;
-  int pair;
-  operands.order.Find(blockIdx.x, rank, pair);
-  const int block_query = (operands.order.tiles - 1 - rank) * kTile;
+  const auto [pair, block_query] = operands.order.FindQueries(blockIdx.x, kTile);
   const int query = block_query + warp * kWarpRows;
   auto* weights = reinterpret_cast<float*>(DynamicShared());
   float* queries = weights + kWeightFloats;
@@ -146,10 +143,7 @@ __global__ void __launch_bounds__(kThreads, kColumns <= 4 ? 2 : 1)
   const int width = shape.width;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  int rank;
-  int pair;
-  operands.order.Find(blockIdx.x, rank, pair);
-  const int block_key = rank * kTile;
+  const auto [pair, block_key] = operands.order.FindKeys(blockIdx.x, kTile);
   const int key = block_key + warp * kWarpRows;
   const int tile_floats = kTile * Stride(width);
   auto* weights = reinterpret_cast<float*>(DynamicShared());
@@ -198,10 +192,7 @@ __global__ void __launch_bounds__(kThreads, kColumns <= 4 ? 2 : 1)
   const int width = shape.width;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  int rank;
-  int pair;
-  operands.order.Find(blockIdx.x, rank, pair);
-  const int block_query = (operands.order.tiles - 1 - rank) * kTile;
+  const auto [pair, block_query] = operands.order.FindQueries(blockIdx.x, kTile);
   const int query = block_query + warp * kWarpRows;
   const int tile_floats = kTile * Stride(width);
   auto* weights = reinterpret_cast<float*>(DynamicShared());
