@@ -83,10 +83,7 @@ __global__ void __launch_bounds__(kThreads, 2) KeyGradientKernel(BackwardOperand
   if (threadIdx.x == 0) {
     destination = shape.QueryOffset(pair) + shape.out_stride() + block_key * shape.qkv_stride();
   }
-  const int64_t key_rows = shape.out_stride() + block_key * shape.qkv_stride();
-  copier.template Begin<Tiling::kKeys>(keys, key_rows, shape.length - block_key);
-  copier.template Begin<Tiling::kKeys>(values, key_rows + shape.out_stride(),
-                                       shape.length - block_key);
+  BeginKeys<Tiling::kKeys>(copier, shape, block_key, keys, values);
   begin_copy(block_key);
 
   float dkeys[kRowTiles][kWidth / 8][4];
@@ -153,10 +150,7 @@ __global__ void __launch_bounds__(kThreads, 2) QueryGradientKernel(BackwardOpera
                                             static_cast<int>(shape.qkv_stride()));
   auto begin_copy = [&](int key) {
     const int buffer = key / Tiling::kKeys % 2 * Tiling::kKeyElements;
-    const int64_t key_rows = shape.out_stride() + key * shape.qkv_stride();
-    copier.template Begin<Tiling::kKeys>(keys + buffer, key_rows, shape.length - key);
-    copier.template Begin<Tiling::kKeys>(values + buffer, key_rows + shape.out_stride(),
-                                         shape.length - key);
+    BeginKeys<Tiling::kKeys>(copier, shape, key, keys + buffer, values + buffer);
     CommitCopies();
   };
   copier.template Begin<Tiling::kQueries>(queries, block_query * shape.qkv_stride(),

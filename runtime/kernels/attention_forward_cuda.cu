@@ -84,10 +84,7 @@ __global__ void __launch_bounds__(ForwardTiling<kWidth>::kThreads, 2)
                                             static_cast<int>(stride));
   auto begin_copy = [&](int key) {
     const int buffer = key / Tiling::kKeys % 2 * Tiling::kKeyElements;
-    const int64_t key_rows = shape.out_stride() + key * stride;
-    copier.template Begin<Tiling::kKeys>(keys + buffer, key_rows, shape.length - key);
-    copier.template Begin<Tiling::kKeys>(values + buffer, key_rows + shape.out_stride(),
-                                         shape.length - key);
+    BeginKeys<Tiling::kKeys>(copier, shape, key, keys + buffer, values + buffer);
     CommitCopies();
   };
   copier.template Begin<Tiling::kQueries>(queries, block_query * stride,

@@ -58,6 +58,15 @@ class TileCopier {
   int shared_;
 };
 
+// Begins to copy kRows keys of a pair, from position `first` on, and their values. copier: from the pair's first query on.
+template <int kRows, int kWidth, int kThreads>
+__device__ __forceinline__ void BeginKeys(const TileCopier<kWidth, kThreads>& copier,
+                                          const Shape& shape, int first, Bf16* keys, Bf16* values) {
+  const int64_t rows = shape.out_stride() + first * shape.qkv_stride();
+  copier.template Begin<kRows>(keys, rows, shape.length - first);
+  copier.template Begin<kRows>(values, rows + shape.out_stride(), shape.length - first);
+}
+
 // Where this lane points LoadMatrices for a 16 × 16 corner of a tile. The four 8 × 8 matrices in the order (rows 0 .. 7,
 // dims 0 .. 7), (8 .., 0 ..), (0 .., 8 ..), (8 .., 8 ..): fragment a of these rows, or transposed, two fragments b for a
 // sum over rows.
