@@ -129,6 +129,22 @@ struct TileOrder {
   }
 };
 
+// Writes lse, in two parts where there is a place for the second, and entropy of a row of scores, where x = (q·k − maximum)·scale,
+// sum = Σ 2^x and weighted = −Σ 2^x·x. Operands: a forward's.
+template <typename Operands>
+__device__ void WriteRow(const Operands& operands, int pair, int position, float maximum,
+                         float scale, float sum, float weighted) {
+  const double log2_sum = log2(static_cast<double>(sum));
+  const double lse = kLn2 * (static_cast<double>(maximum) * scale + log2_sum);
+  const int64_t at = static_cast<int64_t>(pair) * operands.shape.length + position;
+  operands.lse[at] = static_cast<float>(lse);
+  if (operands.lse_low != nullptr) {
+    operands.lse_low[at] = static_cast<float>(lse - static_cast<float>(lse));
+  }
+  operands.entropy[at] =
+      static_cast<float>(kLn2 * (log2_sum + static_cast<double>(weighted) / sum));
+}
+
 // What a query's row of score gradients is made of, a float each for every position of every pair. With g = ∂L/∂H and
 // f = 1/(t√D), the gradient of q·k is
 //   f·ds = a·(f·dP − offset − slope·y),  a = 2^x,  x = scale·(q·k) − log_sum − log_sum_low,  y = x + entropy

@@ -133,15 +133,7 @@ __device__ __forceinline__ void FinishSums(const ForwardOperands& operands, int 
   }
   const int position = query + lane % 4 * 8 + lane / 4;
   if (lane % 4 >= 2 * kRowTiles || position >= operands.shape.length) return;
-  const double log2_sum = log2(static_cast<double>(sum));
-  const double lse = kLn2 * (static_cast<double>(maximum) * scale + log2_sum);
-  const int64_t at = static_cast<int64_t>(pair) * operands.shape.length + position;
-  operands.lse[at] = static_cast<float>(lse);
-  if (operands.lse_low != nullptr) {
-    operands.lse_low[at] = static_cast<float>(lse - static_cast<float>(lse));
-  }
-  operands.entropy[at] =
-      static_cast<float>(kLn2 * (log2_sum + static_cast<double>(weighted) / sum));
+  WriteRow(operands, pair, position, maximum, scale, sum, weighted);
 }
 
 // The warp's rows of out, each multiplied by its factor.

@@ -44,20 +44,6 @@ struct OnlineRow {
   }
 };
 
-template <typename T>
-__device__ void WriteRow(const PlainOperands<T>& operands, int pair, int position,
-                         const OnlineRow& row) {
-  const double log2_sum = log2(static_cast<double>(row.sum));
-  const double lse = kLn2 * (static_cast<double>(row.maximum) * row.scale + log2_sum);
-  const int64_t at = static_cast<int64_t>(pair) * operands.shape.length + position;
-  operands.lse[at] = static_cast<float>(lse);
-  if (operands.lse_low != nullptr) {
-    operands.lse_low[at] = static_cast<float>(lse - static_cast<float>(lse));
-  }
-  operands.entropy[at] =
-      static_cast<float>(kLn2 * (log2_sum + static_cast<double>(row.weighted) / row.sum));
-}
-
 template <typename T, int kColumns>
 __global__ void __launch_bounds__(kThreads, kColumns <= 4 ? 2 : 1)
     PlainForwardKernel(PlainOperands<T> operands) {
@@ -104,7 +90,10 @@ __global__ void __launch_bounds__(kThreads, kColumns <= 4 ? 2 : 1)
     rows[r].sum = WarpReduce(rows[r].sum, SumOf());
     rows[r].weighted = WarpReduce(rows[r].weighted, SumOf());
     ScaleRow(out[r], 1.0F / rows[r].sum);
-    if (lane == r && query + r < shape.length) WriteRow(operands, pair, query + r, rows[r]);
+    if (lane == r && query + r < shape.length) {
+      WriteRow(operands, pair, query + r, rows[r].maximum, rows[r].scale, rows[r].sum,
+               rows[r].weighted);
+    }
   }
   StoreRows(out, operands.out + shape.OutOffset(pair) + query * shape.out_stride(),
             shape.out_stride(), width, shape.length - query);
