@@ -25,19 +25,7 @@ __global__ void __launch_bounds__(kRowThreads)
   const int64_t row = blockIdx.x;
   const float* x = a + row * columns;
   const float* y = b.data + row * b.row_step;
-  double sums[n] = {};
-#pragma unroll 4
-  for (int j = static_cast<int>(threadIdx.x) * n; j < columns; j += kRowThreads * n) {
-    float u[n], v[n];
-    LoadVector(x + j, u);
-    LoadVector(y + j, v);
-#pragma unroll
-    for (int i = 0; i < n; ++i) sums[i] += double{u[i]} * double{v[i]};
-  }
-  double sum = sums[0];
-#pragma unroll
-  for (int i = 1; i < n; ++i) sum += sums[i];
-  sum = BlockReduce(sum, scratch, SumOf());
+  const double sum = BlockProduct<n, kRowThreads>(x, y, 0, columns, scratch);
   if (threadIdx.x == 0) out[row] = sum;
 }
 

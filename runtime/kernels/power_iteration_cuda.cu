@@ -23,19 +23,7 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ double scratch[kMaxWarps];
   const int64_t first = int64_t{blockIdx.x} * kChunk;
   const int64_t end = MinOf()(size, first + kChunk);
-  double sums[n] = {};
-#pragma unroll 4
-  for (int64_t j = first + threadIdx.x * n; j < end; j += kThreads * n) {
-    float x[n], y[n];
-    LoadVector(a + j, x);
-    LoadVector(b + j, y);
-#pragma unroll
-    for (int i = 0; i < n; ++i) sums[i] += double{x[i]} * double{y[i]};
-  }
-  double sum = sums[0];
-#pragma unroll
-  for (int i = 1; i < n; ++i) sum += sums[i];
-  sum = BlockReduce(sum, scratch, SumOf());
+  const double sum = BlockProduct<n, kThreads>(a, b, first, end, scratch);
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
 
