@@ -4,9 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "tests/support/attention_operands.h"
@@ -55,6 +58,91 @@ inline void ExpectReference(const AttentionOperands& operands, double f32_temper
     EXPECT_LE(dt.Value(), f32 ? f32_temperature_tolerance : 2e-2);
   }
 }
+
+inline void ExpectSameBits(const AttentionOperands& a, const AttentionOperands& b) {
+  EXPECT_TRUE(a.out.SameBits(b.out));
+  EXPECT_TRUE(a.lse.SameBits(b.lse));
+  EXPECT_TRUE(a.lse_low.SameBits(b.lse_low));
+  EXPECT_TRUE(a.entropy.SameBits(b.entropy));
+  EXPECT_TRUE(a.dqkv.SameBits(b.dqkv));
+  EXPECT_TRUE(a.dtemperature.SameBits(b.dtemperature));
+}
+
+inline void ExpectFiniteAndEntropiesNonNegative(const AttentionOperands& operands) {
+  for (const double entropy : operands.entropy.Values()) EXPECT_GE(entropy, 0.0);
+  for (const OwnedTensor* result : {&operands.out, &operands.lse, &operands.dqkv}) {
+    for (const double value : result->Values()) EXPECT_TRUE(std::isfinite(value));
+  }
+}
+
+// After a NaN in the key at `position`: it shows in every query that sees it, in none before, and ends in the gradient.
+inline void ExpectNanFrom(const AttentionOperands& operands, int64_t position) {
+  const int64_t length = operands.c.length;
+  for (int64_t i = 0; i < length; ++i) {
+    EXPECT_EQ(std::isnan(operands.entropy.At(i)), i >= position) << i;
+    EXPECT_EQ(std::isnan(operands.lse.At(i)), i >= position) << i;
+    EXPECT_EQ(std::isnan(operands.out.At(operands.OutIndex(0, i, 0, 0))), i >= position) << i;
+  }
+  EXPECT_TRUE(std::isnan(operands.dqkv.At(operands.QkvIndex(0, length - 1, 0, 0, 0))));
+  EXPECT_TRUE(std::isnan(operands.dqkv.At(operands.QkvIndex(0, 0, 1, 0, 0))));
+}
+
+// dtemperature was 0.5 before a backward that adds what another has made, `once`.
+inline void ExpectAddedToHalf(const AttentionOperands& operands, const std::vector<double>& once) {
+  const AttentionCase& c = operands.c;
+  for (int64_t i = 0; i < operands.dtemperature.size(); ++i) {
+    const bool spare =
+        c.temperature == TemperatureKind::kPerQuery && i % (c.length + kSpareColumns) >= c.length;
+    if (spare) {
+      EXPECT_EQ(once[i], 0.0);
+    }
+    EXPECT_NEAR(operands.dtemperature.At(i), 0.5 + once[i], 1e-6 * (1.0 + std::abs(once[i])));
+  }
+}
+
+// ---- sharp attention ----
+
+inline AttentionCase SharpHeads() {
+  return {.length = 200,
+          .heads = 4,
+          .width = 16,
+          .temperature = TemperatureKind::kPerHead,
+          .query_scale = 12.0F};
+}
+
+// Relative L2 errors of dq and of dtemperature summed over a head's queries.
+inline std::pair<double, double> GradientErrors(const AttentionOperands& operands) {
+  ErrorSum dq, dt;
+  std::vector<double> dt_want;
+  for (int64_t h = 0; h < operands.c.heads; ++h) {
+    const AttentionReference want = operands.Reference(0, h);
+    dq.Add(operands.Part(operands.dqkv, 0, h, 0), want.dq);
+    dt_want.push_back(std::accumulate(want.dtemperature.begin(), want.dtemperature.end(), 0.0));
+  }
+  dt.Add(operands.dtemperature.Values(), dt_want);
+  return {dq.Value(), dt.Value()};
+}
+
+// The largest score is `max_score` in magnitude. The bounds are what fp32 arithmetic on exact bf16 operands can reach.
+struct Sharpness {
+  double max_score;
+  double entropy_error;
+};
+
+inline double MaxScore(const AttentionReference& reference) {
+  double largest = 0.0;
+  for (const double score : reference.scores) largest = std::max(largest, std::abs(score));
+  return largest;
+}
+
+inline AttentionCase CaseOf(const Sharpness& sharpness) {
+  AttentionCase c{.length = 1024, .width = 64, .dtype = DType::kBf16};
+  const double unscaled = MaxScore(AttentionOperands(c).Reference(0, 0));
+  c.query_scale = static_cast<float>(sharpness.max_score / unscaled);
+  return c;
+}
+
+// ---- decoding ----
 
 struct DecodeCase {
   int64_t length;

@@ -2,8 +2,6 @@
 #ifndef ENTRAIN_TESTS_SUPPORT_ATTENTION_ON_GPU_H_
 #define ENTRAIN_TESTS_SUPPORT_ATTENTION_ON_GPU_H_
 
-#include <gtest/gtest.h>
-
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -73,15 +71,6 @@ inline void BackwardOnGpu(const AttentionOperands& host, bool accumulate = false
 inline void RunOnGpu(const AttentionOperands& host) {
   ForwardOnGpu(host);
   BackwardOnGpu(host);
-}
-
-inline void ExpectSameBits(const AttentionOperands& a, const AttentionOperands& b) {
-  EXPECT_TRUE(a.out.SameBits(b.out));
-  EXPECT_TRUE(a.lse.SameBits(b.lse));
-  EXPECT_TRUE(a.lse_low.SameBits(b.lse_low));
-  EXPECT_TRUE(a.entropy.SameBits(b.entropy));
-  EXPECT_TRUE(a.dqkv.SameBits(b.dqkv));
-  EXPECT_TRUE(a.dtemperature.SameBits(b.dtemperature));
 }
 
 // A width of each path, and both dtypes of the plain one.

@@ -1,9 +1,6 @@
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
 #include <cstdint>
-#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -88,24 +85,12 @@ INSTANTIATE_TEST_SUITE_P(All, AttentionGpuCases, ::testing::ValuesIn(Cases()),
                            return absl::StrCat(info.index, "_", info.param.Name());
                          });
 
-// The largest score is `max_score` in magnitude. What fp32 arithmetic on exact bf16 operands can reach, as on the CPU; on a
-// real GPU twice that: its tensor cores cut off low bits of sums that a CPU rounds.
-struct Sharpness {
-  double max_score;
-  double entropy_error;
-};
-
+// As on the CPU; on a real GPU twice that: its tensor cores cut off low bits of sums that a CPU rounds.
 class AttentionGpuAccuracy : public ::testing::TestWithParam<Sharpness> {};
 
 TEST_P(AttentionGpuAccuracy, RowEntropy) {
   ENTRAIN_REQUIRE_GPU();
-  AttentionCase c{.length = 1024, .width = 64, .dtype = DType::kBf16};
-  double largest = 0.0;
-  for (const double score : AttentionOperands(c).Reference(0, 0).scores) {
-    largest = std::max(largest, std::abs(score));
-  }
-  c.query_scale = static_cast<float>(GetParam().max_score / largest);
-  const AttentionOperands operands(c);
+  const AttentionOperands operands(CaseOf(GetParam()));
   ForwardOnGpu(operands);
   const std::vector<double> got = operands.Rows(operands.entropy, 0, 0);
   const double error = MaxDifference(got, operands.Reference(0, 0).entropy);
@@ -118,24 +103,13 @@ INSTANTIATE_TEST_SUITE_P(All, AttentionGpuAccuracy,
                          ::testing::Values(Sharpness{5, 1e-6}, Sharpness{21, 1.5e-6},
                                            Sharpness{128, 5e-6}));
 
-// Relative L2 errors of dq and of dtemperature summed over a head's queries, at sharp attention.
 std::pair<double, double> SharpGradientError(int64_t width, DType dtype) {
-  const AttentionOperands operands(AttentionCase{.length = 200,
-                                                 .heads = 4,
-                                                 .width = width,
-                                                 .temperature = TemperatureKind::kPerHead,
-                                                 .dtype = dtype,
-                                                 .query_scale = 12.0F});
+  AttentionCase c = SharpHeads();
+  c.width = width;
+  c.dtype = dtype;
+  const AttentionOperands operands(c);
   RunOnGpu(operands);
-  ErrorSum dq, dt;
-  std::vector<double> dt_want;
-  for (int64_t h = 0; h < 4; ++h) {
-    const AttentionReference want = operands.Reference(0, h);
-    dq.Add(operands.Part(operands.dqkv, 0, h, 0), want.dq);
-    dt_want.push_back(std::accumulate(want.dtemperature.begin(), want.dtemperature.end(), 0.0));
-  }
-  dt.Add(operands.dtemperature.Values(), dt_want);
-  return {dq.Value(), dt.Value()};
+  return GradientErrors(operands);
 }
 
 TEST(AttentionGpu, SharpGradientsKeepTheirDigits) {

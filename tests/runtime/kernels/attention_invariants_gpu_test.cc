@@ -5,6 +5,7 @@
 #include <limits>
 #include <vector>
 
+#include "tests/support/attention_checks.h"
 #include "tests/support/attention_on_gpu.h"
 
 namespace entrain {
@@ -87,10 +88,7 @@ TEST(AttentionGpu, HugeScoresStayFiniteAndEntropiesNonNegative) {
     for (const AttentionCase& c : CasesOfPaths({.length = 150, .query_scale = scale})) {
       const AttentionOperands operands(c);
       RunOnGpu(operands);
-      for (const double entropy : operands.entropy.Values()) EXPECT_GE(entropy, 0.0);
-      for (const OwnedTensor* result : {&operands.out, &operands.lse, &operands.dqkv}) {
-        for (const double value : result->Values()) EXPECT_TRUE(std::isfinite(value));
-      }
+      ExpectFiniteAndEntropiesNonNegative(operands);
     }
   }
 }
@@ -139,13 +137,7 @@ TEST(AttentionGpu, TemperatureGradientAccumulates) {
       const std::vector<double> once = operands.dtemperature.Values();
       operands.dtemperature.Fill(0.5F);
       BackwardOnGpu(operands, /*accumulate=*/true);
-      for (int64_t i = 0; i < operands.dtemperature.size(); ++i) {
-        const bool spare = kind == TemperatureKind::kPerQuery && i % (33 + kSpareColumns) >= 33;
-        if (spare) {
-          EXPECT_EQ(once[i], 0.0);
-        }
-        EXPECT_NEAR(operands.dtemperature.At(i), 0.5 + once[i], 1e-6 * (1.0 + std::abs(once[i])));
-      }
+      ExpectAddedToHalf(operands, once);
     }
   }
 }
@@ -157,13 +149,7 @@ TEST(AttentionGpu, NanReachesTheQueriesThatSeeIt) {
     AttentionOperands operands(c);
     operands.qkv.Set(operands.QkvIndex(0, kPosition, 1, 0, 3), kNaN);
     RunOnGpu(operands);
-    for (int64_t i = 0; i < c.length; ++i) {
-      EXPECT_EQ(std::isnan(operands.entropy.At(i)), i >= kPosition) << i;
-      EXPECT_EQ(std::isnan(operands.lse.At(i)), i >= kPosition) << i;
-      EXPECT_EQ(std::isnan(operands.out.At(operands.OutIndex(0, i, 0, 0))), i >= kPosition) << i;
-    }
-    EXPECT_TRUE(std::isnan(operands.dqkv.At(operands.QkvIndex(0, 149, 0, 0, 0))));
-    EXPECT_TRUE(std::isnan(operands.dqkv.At(operands.QkvIndex(0, 0, 1, 0, 0))));
+    ExpectNanFrom(operands, kPosition);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "runtime/kernels/attention.h"
+#include "tests/support/attention_checks.h"
 #include "tests/support/attention_operands.h"
 
 namespace entrain {
@@ -19,10 +20,7 @@ TEST(Attention, HugeScoresStayFiniteAndEntropiesNonNegative) {
         AttentionCase{.length = 200, .width = 16, .query_scale = scale});
     operands.Forward(*context);
     operands.Backward(*context);
-    for (const double entropy : operands.entropy.Values()) EXPECT_GE(entropy, 0.0);
-    for (const OwnedTensor* result : {&operands.out, &operands.lse, &operands.dqkv}) {
-      for (const double value : result->Values()) EXPECT_TRUE(std::isfinite(value));
-    }
+    ExpectFiniteAndEntropiesNonNegative(operands);
   }
 }
 
@@ -76,11 +74,7 @@ TEST(Attention, SameBitsForAnyNumberOfThreads) {
         const AttentionOperands many(c);
         many.Forward(*context);
         many.Backward(*context);
-        EXPECT_TRUE(many.out.SameBits(one.out));
-        EXPECT_TRUE(many.lse.SameBits(one.lse));
-        EXPECT_TRUE(many.entropy.SameBits(one.entropy));
-        EXPECT_TRUE(many.dqkv.SameBits(one.dqkv));
-        EXPECT_TRUE(many.dtemperature.SameBits(one.dtemperature));
+        ExpectSameBits(many, one);
       }
     }
   }
@@ -102,9 +96,7 @@ TEST(Attention, SameBitsWhateverRanBefore) {
   const AttentionOperands second(c);
   second.Forward(*used);
   second.Backward(*used);
-  EXPECT_TRUE(second.out.SameBits(first.out));
-  EXPECT_TRUE(second.entropy.SameBits(first.entropy));
-  EXPECT_TRUE(second.dqkv.SameBits(first.dqkv));
+  ExpectSameBits(second, first);
 }
 
 TEST(Attention, ZeroEntropyGradientEqualsNone) {
@@ -166,17 +158,10 @@ TEST(Attention, TemperatureGradientAccumulates) {
     const std::vector<double> once = operands.dtemperature.Values();
     operands.dtemperature.Fill(0.5F);
     operands.Backward(*context, /*accumulate=*/true);
-    for (int64_t i = 0; i < operands.dtemperature.size(); ++i) {
-      const bool spare = kind == TemperatureKind::kPerQuery && i % (33 + kSpareColumns) >= 33;
-      if (spare) {
-        EXPECT_EQ(once[i], 0.0);
-      }
-      EXPECT_NEAR(operands.dtemperature.At(i), 0.5 + once[i], 1e-6 * (1.0 + std::abs(once[i])));
-    }
+    ExpectAddedToHalf(operands, once);
   }
 }
 
-// A NaN shows in every query that sees it, in none before, and ends in the gradient.
 TEST(Attention, NanInAKeyReachesTheQueriesThatSeeIt) {
   auto context = AttentionContext(2);
   AttentionOperands operands(AttentionCase{.length = 150, .width = 20});
@@ -185,13 +170,7 @@ TEST(Attention, NanInAKeyReachesTheQueriesThatSeeIt) {
                    std::numeric_limits<float>::quiet_NaN());
   operands.Forward(*context);
   operands.Backward(*context);
-  for (int64_t i = 0; i < 150; ++i) {
-    EXPECT_EQ(std::isnan(operands.entropy.At(i)), i >= kPosition) << i;
-    EXPECT_EQ(std::isnan(operands.lse.At(i)), i >= kPosition) << i;
-    EXPECT_EQ(std::isnan(operands.out.At(operands.OutIndex(0, i, 0, 0))), i >= kPosition) << i;
-  }
-  EXPECT_TRUE(std::isnan(operands.dqkv.At(operands.QkvIndex(0, 149, 0, 0, 0))));
-  EXPECT_TRUE(std::isnan(operands.dqkv.At(operands.QkvIndex(0, 0, 1, 0, 0))));
+  ExpectNanFrom(operands, kPosition);
 }
 
 TEST(Attention, NanInAQueryAndInAValue) {

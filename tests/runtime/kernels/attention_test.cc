@@ -4,7 +4,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -58,26 +57,14 @@ INSTANTIATE_TEST_SUITE_P(All, AttentionCases, ::testing::ValuesIn(Cases()), [](c
   return absl::StrCat(info.index, "_", info.param.Name());
 });
 
-// Relative L2 error of dq and of dtemperature summed over a head's queries, at sharp attention.
 std::pair<double, double> SharpGradientError(bool lse_low) {
   auto context = AttentionContext(1);
-  const AttentionOperands operands(AttentionCase{.length = 200,
-                                                 .heads = 4,
-                                                 .width = 16,
-                                                 .temperature = TemperatureKind::kPerHead,
-                                                 .query_scale = 12.0F,
-                                                 .lse_low = lse_low});
+  AttentionCase c = SharpHeads();
+  c.lse_low = lse_low;
+  const AttentionOperands operands(c);
   operands.Forward(*context);
   operands.Backward(*context);
-  ErrorSum dq, dt;
-  std::vector<double> dt_want;
-  for (int64_t h = 0; h < 4; ++h) {
-    const AttentionReference want = operands.Reference(0, h);
-    dq.Add(operands.Part(operands.dqkv, 0, h, 0), want.dq);
-    dt_want.push_back(std::accumulate(want.dtemperature.begin(), want.dtemperature.end(), 0.0));
-  }
-  dt.Add(operands.dtemperature.Values(), dt_want);
-  return {dq.Value(), dt.Value()};
+  return GradientErrors(operands);
 }
 
 // −(q·dq)/t, the same number on paper, is wrong by 3e-5 here: it multiplies what rounding leaves of Σ ds by the score.
@@ -91,26 +78,11 @@ TEST(Attention, SharpGradientsKeepTheirDigits) {
   EXPECT_LT(dq, rough_dq);
 }
 
-// The largest score is `max_score` in magnitude. The bounds are what fp32 arithmetic on exact bf16 operands can reach.
-struct Sharpness {
-  double max_score;
-  double entropy_error;
-};
-
-double MaxScore(const AttentionReference& reference) {
-  double largest = 0.0;
-  for (const double score : reference.scores) largest = std::max(largest, std::abs(score));
-  return largest;
-}
-
 class AttentionAccuracy : public ::testing::TestWithParam<Sharpness> {};
 
 TEST_P(AttentionAccuracy, RowEntropy) {
   auto context = AttentionContext(2);
-  AttentionCase c{.length = 1024, .width = 64, .dtype = DType::kBf16};
-  c.query_scale =
-      static_cast<float>(GetParam().max_score / MaxScore(AttentionOperands(c).Reference(0, 0)));
-  const AttentionOperands operands(c);
+  const AttentionOperands operands(CaseOf(GetParam()));
   operands.Forward(*context);
   const AttentionReference want = operands.Reference(0, 0);
   EXPECT_NEAR(MaxScore(want), GetParam().max_score, 0.01 * GetParam().max_score);
