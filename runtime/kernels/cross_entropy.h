@@ -49,6 +49,16 @@ struct CrossEntropyArgs {
   TensorView loss;
   TensorView dlogits;
   float scale = 1.0F;
+
+  // What comes before, over the same columns.
+  SoftmaxStatisticsArgs statistics() const {
+    return {.logits = logits,
+            .targets = targets,
+            .vocab = vocab,
+            .max = max,
+            .sum = sum,
+            .target = target};
+  }
 };
 void CrossEntropy(Context& context, const CrossEntropyArgs& args);
 

@@ -133,12 +133,7 @@ void CrossEntropy(Context& context, const CrossEntropyArgs& args) {
 }
 
 void WholeCrossEntropy(Context& context, const CrossEntropyArgs& args) {
-  entrain::SoftmaxStatistics(context, {.logits = args.logits,
-                                       .targets = args.targets,
-                                       .vocab = args.vocab,
-                                       .max = args.max,
-                                       .sum = args.sum,
-                                       .target = args.target});
+  entrain::SoftmaxStatistics(context, args.statistics());
   entrain::CrossEntropy(context, args);
 }
 

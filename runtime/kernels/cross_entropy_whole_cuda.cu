@@ -207,12 +207,7 @@ void Whole(Context& context, const CrossEntropyArgs& args) {
 void WholeCrossEntropy(Context& context, const CrossEntropyArgs& args) {
   if (args.logits.rows() == 0) return;
   if (!args.dlogits) {  // nothing is read twice
-    entrain::SoftmaxStatistics(context, {.logits = args.logits,
-                                         .targets = args.targets,
-                                         .vocab = args.vocab,
-                                         .max = args.max,
-                                         .sum = args.sum,
-                                         .target = args.target});
+    entrain::SoftmaxStatistics(context, args.statistics());
     return entrain::CrossEntropy(context, args);
   }
   if (args.logits.dtype() == DType::kBf16) return Whole<Bf16, Bf16>(context, args);

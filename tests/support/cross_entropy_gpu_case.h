@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "runtime/kernels/cross_entropy.h"
+#include "tests/support/cross_entropy_case.h"
 #include "tests/support/gpu_twin.h"
 
 namespace entrain {
@@ -34,14 +35,6 @@ inline constexpr CrossEntropyCase kCrossEntropyCases[] = {
     {.rows = 2, .vocab = 1, .width = 16},
     {.rows = 1, .vocab = 3000, .width = 3000, .offset = -1e4}};
 
-// Of logits and of the gradients that are laid over them.
-struct CrossEntropyTypes {
-  DType logits;
-  DType gradient;
-};
-inline constexpr CrossEntropyTypes kCrossEntropyTypes[] = {
-    {DType::kF32, DType::kF32}, {DType::kF32, DType::kBf16}, {DType::kBf16, DType::kBf16}};
-
 // Operands and results of the three steps.
 struct CrossEntropyTwins {
   explicit CrossEntropyTwins(const CrossEntropyCase& c, DType dtype = DType::kF32)
@@ -59,38 +52,28 @@ struct CrossEntropyTwins {
   }
 
   template <typename View>
+  CrossEntropyArgs Args(View&& view, const TensorView& dlogits = {}, float scale = 1.0F) {
+    return {.logits = view(logits),
+            .targets = view(targets),
+            .vocab = vocab,
+            .max = view(max),
+            .sum = view(sum),
+            .target = view(target),
+            .loss = view(loss),
+            .dlogits = dlogits,
+            .scale = scale};
+  }
+  template <typename View>
   void Statistics(Context& context, View&& view) {
-    SoftmaxStatistics(context, {.logits = view(logits),
-                                .targets = view(targets),
-                                .vocab = vocab,
-                                .max = view(max),
-                                .sum = view(sum),
-                                .target = view(target)});
+    SoftmaxStatistics(context, Args(view).statistics());
   }
   template <typename View>
   void Loss(Context& context, View&& view, const TensorView& dlogits, float scale) {
-    CrossEntropy(context, {.logits = view(logits),
-                           .targets = view(targets),
-                           .vocab = vocab,
-                           .max = view(max),
-                           .sum = view(sum),
-                           .target = view(target),
-                           .loss = view(loss),
-                           .dlogits = dlogits,
-                           .scale = scale});
+    CrossEntropy(context, Args(view, dlogits, scale));
   }
-
   template <typename View>
   void Whole(Context& context, View&& view, const TensorView& dlogits, float scale) {
-    WholeCrossEntropy(context, {.logits = view(logits),
-                                .targets = view(targets),
-                                .vocab = vocab,
-                                .max = view(max),
-                                .sum = view(sum),
-                                .target = view(target),
-                                .loss = view(loss),
-                                .dlogits = dlogits,
-                                .scale = scale});
+    WholeCrossEntropy(context, Args(view, dlogits, scale));
   }
 
   GpuTwin logits;
@@ -101,23 +84,6 @@ struct CrossEntropyTwins {
   GpuTwin loss;
   VocabRange vocab;
 };
-
-inline TensorView GradientView(const TensorView& logits, DType dtype) {
-  const int64_t stride = logits.row_stride() * SizeOf(logits.dtype()) / SizeOf(dtype);
-  return {logits.raw(), dtype, {logits.dim(0), logits.dim(1)}, stride};
-}
-
-inline Doubles ValuesOf(const TensorView& view) {
-  Doubles values;
-  DispatchFloat(view.dtype(), [&]<typename T>(T) {
-    for (int64_t row = 0; row < view.rows(); ++row) {
-      for (int64_t i = 0; i < view.dim(-1); ++i) {
-        values.push_back(static_cast<float>(view.row<T>(row)[i]));
-      }
-    }
-  });
-  return values;
-}
 
 // The gradient that lies over the GPU's logits.
 inline Doubles GpuGradient(const CrossEntropyTwins& operands, DType dtype) {
@@ -137,6 +103,19 @@ inline void ExpectCpusGradient(CrossEntropyTwins& operands, const CrossEntropyCa
   for (int64_t row = 0; row < c.rows; ++row) {
     for (int64_t i = c.vocab; i < c.width; ++i) ASSERT_EQ(gradient[row * c.width + i], 0.0);
   }
+}
+
+// A NaN or an infinity among the first row's logits: that row's loss and gradient are not finite, the second row's are, and
+// padding's gradient is 0. A bf16 gradient.
+inline void ExpectNonFiniteInFirstRow(const CrossEntropyTwins& operands) {
+  const std::vector<float> loss = operands.loss.gpu.Get();
+  EXPECT_FALSE(std::isfinite(loss[0]));
+  EXPECT_TRUE(std::isfinite(loss[1]));
+  const Doubles gradient = GpuGradient(operands, DType::kBf16);
+  const auto width = static_cast<size_t>(operands.logits.gpu.view().dim(1));
+  EXPECT_FALSE(std::isfinite(gradient[0]));
+  EXPECT_TRUE(std::isfinite(gradient[width]));
+  EXPECT_EQ(gradient[width - 1], 0.0);
 }
 
 }  // namespace entrain

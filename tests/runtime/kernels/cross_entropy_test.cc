@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "tests/support/cross_entropy_case.h"
 #include "tests/support/test_tensor.h"
 
 namespace entrain {
@@ -23,14 +24,6 @@ constexpr Case kCases[] = {{.rows = 5, .vocab = 7, .width = 7},
                            {.rows = 2, .vocab = 2048, .width = 2048, .offset = 300.0},
                            {.rows = 2, .vocab = 1, .width = 16},
                            {.rows = 1, .vocab = 3000, .width = 3000, .offset = -1e4}};
-
-// Of logits and of the gradients that are laid over them.
-struct Types {
-  DType logits;
-  DType gradient;
-};
-constexpr Types kTypes[] = {
-    {DType::kF32, DType::kF32}, {DType::kF32, DType::kBf16}, {DType::kBf16, DType::kBf16}};
 
 TestTensor Logits(const Case& c, DType dtype = DType::kF32) {
   TestTensor logits = TestTensor::Normal(dtype, {c.rows, c.width}, 1, c.spread, c.width + 8);
@@ -84,44 +77,22 @@ void CrossEntropyOfAll(Context& context, const WholeArgs& args) {
   TestTensor max = TestTensor::F32({rows});
   TestTensor sum(DType::kF64, {rows});
   TestTensor target(DType::kF64, {rows});
-  SoftmaxStatistics(context, {.logits = args.logits,
-                              .targets = args.targets,
-                              .vocab = {0, args.vocab},
-                              .max = max.view(),
-                              .sum = sum.view(),
-                              .target = target.view()});
-  CrossEntropy(context, {.logits = args.logits,
-                         .targets = args.targets,
-                         .vocab = {0, args.vocab},
-                         .max = max.view(),
-                         .sum = sum.view(),
-                         .target = target.view(),
-                         .loss = args.loss,
-                         .dlogits = args.dlogits,
-                         .scale = args.scale});
-}
-
-TensorView GradientView(TestTensor& logits, DType dtype) {
-  const TensorView view = logits.view();
-  const int64_t stride = view.row_stride() * SizeOf(view.dtype()) / SizeOf(dtype);
-  return {view.raw(), dtype, {view.dim(0), view.dim(1)}, stride};
-}
-
-Doubles ValuesOf(const TensorView& view) {
-  Doubles values;
-  DispatchFloat(view.dtype(), [&]<typename T>(T) {
-    for (int64_t row = 0; row < view.rows(); ++row) {
-      for (int64_t i = 0; i < view.dim(-1); ++i) {
-        values.push_back(static_cast<float>(view.row<T>(row)[i]));
-      }
-    }
-  });
-  return values;
+  const CrossEntropyArgs whole = {.logits = args.logits,
+                                  .targets = args.targets,
+                                  .vocab = {0, args.vocab},
+                                  .max = max.view(),
+                                  .sum = sum.view(),
+                                  .target = target.view(),
+                                  .loss = args.loss,
+                                  .dlogits = args.dlogits,
+                                  .scale = args.scale};
+  SoftmaxStatistics(context, whole.statistics());
+  CrossEntropy(context, whole);
 }
 
 TEST(CrossEntropyTest, LossAndGradientInPlace) {
   for (const Case& c : kCases) {
-    for (const auto [logits_type, dtype] : kTypes) {
+    for (const auto [logits_type, dtype] : kCrossEntropyTypes) {
       const Reference reference = ReferenceOf(c, logits_type);
       const double scale = 0.25;
       const auto outputs = OnAnyThreads([&, type = logits_type, dtype = dtype](Context& context) {
@@ -131,14 +102,14 @@ TEST(CrossEntropyTest, LossAndGradientInPlace) {
         CrossEntropyOfAll(context, {.logits = logits.view(),
                                     .targets = targets.view(),
                                     .loss = loss.view(),
-                                    .dlogits = GradientView(logits, dtype),
+                                    .dlogits = GradientView(logits.view(), dtype),
                                     .vocab = c.vocab,
                                     .scale = static_cast<float>(scale)});
         return std::vector{loss, logits};
       });
       EXPECT_LT(RelativeError(outputs[0].values(), reference.loss), 1e-6) << c.vocab;
       TestTensor logits = outputs[1];
-      Doubles gradient = ValuesOf(GradientView(logits, dtype));
+      Doubles gradient = ValuesOf(GradientView(logits.view(), dtype));
       for (double& value : gradient) value /= scale;
       EXPECT_LT(RelativeError(gradient, reference.gradient), Tolerance(dtype)) << c.vocab;
       for (int64_t row = 0; row < c.rows; ++row) {
@@ -150,7 +121,7 @@ TEST(CrossEntropyTest, LossAndGradientInPlace) {
 
 TEST(CrossEntropyTest, WholeIsItsStepsToTheBit) {
   for (const Case& c : kCases) {
-    for (const auto [logits_type, dtype] : kTypes) {
+    for (const auto [logits_type, dtype] : kCrossEntropyTypes) {
       TestTensor logits = Logits(c, logits_type), in_steps = Logits(c, logits_type);
       TestTensor targets = Targets(c);
       TestTensor loss = TestTensor::F32({c.rows}), loss_in_steps = TestTensor::F32({c.rows});
@@ -160,7 +131,7 @@ TEST(CrossEntropyTest, WholeIsItsStepsToTheBit) {
       CrossEntropyOfAll(*context, {.logits = in_steps.view(),
                                    .targets = targets.view(),
                                    .loss = loss_in_steps.view(),
-                                   .dlogits = GradientView(in_steps, dtype),
+                                   .dlogits = GradientView(in_steps.view(), dtype),
                                    .vocab = c.vocab});
       WholeCrossEntropy(*context, {.logits = logits.view(),
                                    .targets = targets.view(),
@@ -169,7 +140,7 @@ TEST(CrossEntropyTest, WholeIsItsStepsToTheBit) {
                                    .sum = sum.view(),
                                    .target = target.view(),
                                    .loss = loss.view(),
-                                   .dlogits = GradientView(logits, dtype)});
+                                   .dlogits = GradientView(logits.view(), dtype)});
       EXPECT_EQ(loss.bytes(), loss_in_steps.bytes());
       EXPECT_EQ(logits.bytes(), in_steps.bytes());
     }
