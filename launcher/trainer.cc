@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "launcher/entropy_over_ranks.h"
-#include "launcher/lr_schedule.h"
 #include "model/non_finite.h"
 #include "runtime/kernels/entropy_moments.h"
 #include "runtime/kernels/reduce.h"
@@ -124,8 +123,7 @@ void Trainer::Begin(const StepMemory& memory) {
   CHECK(staging_ && staging_->ok()) << "a step without its batches";
   staging_.reset();
   CopyToDevice(context_, staged_.data(), memory.tokens.raw(), staged_.bytes());
-  optimizer_.BeginStep(context_,
-                       LearningRate(config_.optimizer, config_.train.steps, counters_.step));
+  optimizer_.BeginStep(context_, learning_rate());
   if (EntropyRegularizer* regularizer = model_.regularizer()) {
     regularizer->BeginStep(context_, counters_.step, micro_steps(), mesh_.dp().size());
   }
@@ -246,7 +244,7 @@ std::string Trainer::FirstNonFiniteOfAll(const std::string& mine) {
 StepReport Trainer::End(const StepMemory& memory) {
   StepReport report;
   const std::vector<double> verdict = ToHost<double>(context_, memory.verdict);
-  report.lr = LearningRate(config_.optimizer, config_.train.steps, counters_.step);
+  report.lr = learning_rate();
   report.loss = report.total = verdict[0];
   report.grad_norm = ToHost<double>(context_, optimizer_.gradient_norm()).front();
   report.applied = !std::isnan(ToHost<float>(context_, optimizer_.gradient_scale()).front());

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "launcher/evaluator.h"
+#include "launcher/lr_schedule.h"
 #include "launcher/step_graph.h"
 #include "launcher/step_memory.h"
 #include "launcher/step_times.h"
@@ -65,6 +66,10 @@ class Trainer {
 
  private:
   int64_t micro_steps() const { return config_.accumulation(mesh_.dp().size()); }
+  // Of the step that is under way.
+  double learning_rate() const {
+    return LearningRate(config_.optimizer, config_.train.steps, counters_.step);
+  }
   // The next step's batches from the loader into staged_.
   absl::Status StageBatches();
 
