@@ -7,6 +7,7 @@
 #include "launcher/train_state.h"
 #include "parallel/adamw_optimizer.h"
 #include "parallel/gradient_buckets.h"
+#include "runtime/kernels/matmul.h"
 
 namespace entrain {
 namespace {
@@ -36,9 +37,9 @@ int64_t ParameterBytes(const TrainConfig& config, const MeshShape& mesh, const P
 
 int64_t ScratchBytes(DeviceKind device, int64_t attention_rows) {
   if (device == DeviceKind::kCpu) return 0;
-  constexpr int64_t kOfProducts = int64_t{64} << 20, kOfSums = int64_t{32} << 20;
+  constexpr int64_t kOfSums = int64_t{32} << 20;
   constexpr int64_t kOfARow = 8 * sizeof(float);
-  return kOfProducts + kOfSums + kOfARow * attention_rows;
+  return kMostMatmulWorkspace + kOfSums + kOfARow * attention_rows;
 }
 
 void AllocateForTraining(const TrainConfig& config, Context& context, const Mesh& mesh,

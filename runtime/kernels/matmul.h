@@ -41,6 +41,9 @@ struct MatmulArgs {
 
 void Matmul(Context& context, const MatmulArgs& args);
 
+// The most that a CUDA context's products take as workspace: seven parts of 124M's largest weight gradient, 768 × 3072.
+inline constexpr int64_t kMostMatmulWorkspace = int64_t{64} << 20;
+
 // From now on, and before the first product, a CUDA context multiplies fp32 operands in TF32: rounded to 10 bits of fraction, summed
 // in fp32. Only for a run that asked for it.
 void AllowTf32(Context& cuda_context);

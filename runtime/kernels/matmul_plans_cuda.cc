@@ -89,12 +89,11 @@ class Preference {
   cublasLtMatmulPreference_t preference_ = nullptr;
 };
 
-// What split sums may take. 64 MiB are seven parts of 124M's largest weight gradient, 768 × 3072; an A100 has fewer
-// multiprocessors to keep busy.
+// What split sums may take. An A100 has fewer multiprocessors to keep busy.
 int64_t MostWorkspace(const CudaDevice& device) {
-  constexpr int64_t kMiB = int64_t{1} << 20;
   constexpr int64_t kLeastShare = 256;  // of a small device's memory
-  return std::min((device.capability < 90 ? 32 : 64) * kMiB, device.memory_bytes / kLeastShare);
+  return std::min(device.capability < 90 ? kMostMatmulWorkspace / 2 : kMostMatmulWorkspace,
+                  device.memory_bytes / kLeastShare);
 }
 
 void SetPreferences(Preference& preference, const MatmulProblem& problem, int64_t workspace) {
