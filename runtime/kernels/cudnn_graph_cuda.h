@@ -39,49 +39,19 @@ std::string LastWords();
 // for a wrong parameter, else Internal.
 absl::Status ToStatus(cudnnStatus_t status, const std::string& call);
 
-// The attribute type by which cuDNN knows a C++ type.
+// The attribute type by which cuDNN knows a C++ type; other types have none.
 template <typename T>
-struct AttributeType;
-template <>
-struct AttributeType<int64_t> {
-  static constexpr auto kType = CUDNN_TYPE_INT64;
-};
-template <>
-struct AttributeType<int32_t> {
-  static constexpr auto kType = CUDNN_TYPE_INT32;
-};
-template <>
-struct AttributeType<bool> {
-  static constexpr auto kType = CUDNN_TYPE_BOOLEAN;
-};
-template <>
-struct AttributeType<char> {
-  static constexpr auto kType = CUDNN_TYPE_CHAR;
-};
-template <>
-struct AttributeType<cudnnDataType_t> {
-  static constexpr auto kType = CUDNN_TYPE_DATA_TYPE;
-};
-template <>
-struct AttributeType<cudnnPointwiseMode_t> {
-  static constexpr auto kType = CUDNN_TYPE_POINTWISE_MODE;
-};
-template <>
-struct AttributeType<cudnnReduceTensorOp_t> {
-  static constexpr auto kType = CUDNN_TYPE_REDUCTION_OPERATOR_TYPE;
-};
-template <>
-struct AttributeType<cudnnBackendHeurMode_t> {
-  static constexpr auto kType = CUDNN_TYPE_HEUR_MODE;
-};
-template <>
-struct AttributeType<cudnnBackendNumericalNote_t> {
-  static constexpr auto kType = CUDNN_TYPE_NUMERICAL_NOTE;
-};
-template <>
-struct AttributeType<cudnnBackendKnobType_t> {
-  static constexpr auto kType = CUDNN_TYPE_KNOB_TYPE;
-};
+cudnnBackendAttributeType_t AttributeType(T) = delete;
+constexpr auto AttributeType(int64_t) { return CUDNN_TYPE_INT64; }
+constexpr auto AttributeType(int32_t) { return CUDNN_TYPE_INT32; }
+constexpr auto AttributeType(bool) { return CUDNN_TYPE_BOOLEAN; }
+constexpr auto AttributeType(char) { return CUDNN_TYPE_CHAR; }
+constexpr auto AttributeType(cudnnDataType_t) { return CUDNN_TYPE_DATA_TYPE; }
+constexpr auto AttributeType(cudnnPointwiseMode_t) { return CUDNN_TYPE_POINTWISE_MODE; }
+constexpr auto AttributeType(cudnnReduceTensorOp_t) { return CUDNN_TYPE_REDUCTION_OPERATOR_TYPE; }
+constexpr auto AttributeType(cudnnBackendHeurMode_t) { return CUDNN_TYPE_HEUR_MODE; }
+constexpr auto AttributeType(cudnnBackendNumericalNote_t) { return CUDNN_TYPE_NUMERICAL_NOTE; }
+constexpr auto AttributeType(cudnnBackendKnobType_t) { return CUDNN_TYPE_KNOB_TYPE; }
 
 // A backend descriptor, destroyed with its object. What fails first is kept and returned by Finalize; later calls do nothing.
 class Descriptor {
@@ -94,11 +64,11 @@ class Descriptor {
 
   template <typename T>
   void Set(cudnnBackendAttributeName_t name, const T& value) {
-    SetRaw(name, AttributeType<T>::kType, 1, &value);
+    SetRaw(name, AttributeType(T{}), 1, &value);
   }
   template <typename T>
   void SetAll(cudnnBackendAttributeName_t name, const T* values, int64_t count) {
-    SetRaw(name, AttributeType<T>::kType, count, values);
+    SetRaw(name, AttributeType(T{}), count, values);
   }
   void Set(cudnnBackendAttributeName_t name, const Descriptor& value);
   void SetDescriptors(cudnnBackendAttributeName_t name,
@@ -109,7 +79,7 @@ class Descriptor {
   // Up to `capacity` values into `values`; returns how many there are.
   template <typename T>
   absl::StatusOr<int64_t> Get(cudnnBackendAttributeName_t name, T* values, int64_t capacity) const {
-    return GetRaw(name, AttributeType<T>::kType, values, capacity);
+    return GetRaw(name, AttributeType(T{}), values, capacity);
   }
   // Into descriptors of the caller's; the same.
   absl::StatusOr<int64_t> Get(cudnnBackendAttributeName_t name,
