@@ -1,7 +1,6 @@
 #include "parallel/comm/library_nccl.h"
 
 #include "absl/strings/str_cat.h"
-#include "runtime/base/check.h"
 #include "runtime/base/shared_library.h"
 
 namespace entrain::nccl {
@@ -50,18 +49,10 @@ absl::StatusOr<Functions> FindFunctions() {
   return f;
 }
 
-const absl::StatusOr<Functions>& TheFunctions() {
-  static const auto* const functions = new absl::StatusOr<Functions>(FindFunctions());
-  return *functions;
-}
-
 }  // namespace
 
-absl::Status Load() { return TheFunctions().status(); }
+absl::Status Load() { return FoundOnce<FindFunctions>().status(); }
 
-const Functions& Library() {
-  CHECK(TheFunctions().ok()) << TheFunctions().status().message();
-  return *TheFunctions();
-}
+const Functions& Library() { return Found<FindFunctions>(); }
 
 }  // namespace entrain::nccl

@@ -7,6 +7,7 @@
 
 #include <string>
 
+#include "runtime/base/check.h"
 #include "runtime/base/status.h"
 
 namespace entrain {
@@ -43,6 +44,19 @@ class SharedLibrary {
   Wanted wanted_;
   void* handle_;
 };
+
+// What find(), an absl::StatusOr of a library's functions, gave when it was first wanted: kept until the program ends.
+template <auto find>
+const auto& FoundOnce() {
+  static const auto* const found = new auto(find());
+  return *found;
+}
+// The functions, when it is known that they were found.
+template <auto find>
+const auto& Found() {
+  CHECK(FoundOnce<find>().ok()) << FoundOnce<find>().status().message();
+  return *FoundOnce<find>();
+}
 
 }  // namespace entrain
 

@@ -3,7 +3,6 @@
 #include "runtime/kernels/cudnn_library_cuda.h"
 
 #include "absl/strings/str_cat.h"
-#include "runtime/base/check.h"
 #include "runtime/base/shared_library.h"
 
 namespace entrain::cudnn {
@@ -38,19 +37,11 @@ absl::StatusOr<Functions> FindFunctions() {
   return f;
 }
 
-const absl::StatusOr<Functions>& TheFunctions() {
-  static const auto* const functions = new absl::StatusOr<Functions>(FindFunctions());
-  return *functions;
-}
-
 }  // namespace
 
-absl::Status Load() { return TheFunctions().status(); }
+absl::Status Load() { return FoundOnce<FindFunctions>().status(); }
 
-const Functions& Library() {
-  CHECK(TheFunctions().ok()) << TheFunctions().status().message();
-  return *TheFunctions();
-}
+const Functions& Library() { return Found<FindFunctions>(); }
 
 std::string Version() { return Text(Library().get_version()); }
 
