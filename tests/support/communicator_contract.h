@@ -4,8 +4,11 @@
 #ifndef ENTRAIN_TESTS_SUPPORT_COMMUNICATOR_CONTRACT_H_
 #define ENTRAIN_TESTS_SUPPORT_COMMUNICATOR_CONTRACT_H_
 
+#include <gtest/gtest.h>
+
 #include <functional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -17,6 +20,13 @@ using ContractCheck = std::pair<std::string, std::function<void(Communicator&)>>
 
 // By name, in a fixed order.
 const std::vector<ContractCheck>& CommunicatorContract();
+
+// A check and a number of ranks, and the name of a test with them.
+using ContractCase = std::tuple<ContractCheck, int>;
+inline std::string ContractCaseName(const ::testing::TestParamInfo<ContractCase>& info) {
+  const auto& [check, ranks] = info.param;
+  return check.first + "_" + std::to_string(ranks) + "Ranks";
+}
 
 }  // namespace entrain
 

@@ -13,7 +13,7 @@
 namespace entrain {
 namespace {
 
-class LocalContractTest : public ::testing::TestWithParam<std::tuple<ContractCheck, int>> {
+class LocalContractTest : public ::testing::TestWithParam<ContractCase> {
  protected:
   const ContractCheck& check() const { return std::get<0>(GetParam()); }
   int size() const { return std::get<1>(GetParam()); }
@@ -32,10 +32,7 @@ TEST_P(LocalContractTest, HoldsWhileRanksMonitorEachOther) {
 INSTANTIATE_TEST_SUITE_P(All, LocalContractTest,
                          ::testing::Combine(::testing::ValuesIn(CommunicatorContract()),
                                             ::testing::Values(1, 2, 3, 4)),
-                         [](const auto& info) {
-                           return std::get<0>(info.param).first + "_" +
-                                  std::to_string(std::get<1>(info.param)) + "Ranks";
-                         });
+                         ContractCaseName);
 
 TEST(EvenRangesTest, CoverEverythingAtMultiplesOfTheAlignment) {
   const std::vector<ElementRange> ranges = EvenRanges(100, 3, 16);

@@ -54,7 +54,7 @@ std::vector<ContractCheck> PromisedByNccl() {
   return checks;
 }
 
-class NcclContractTest : public ::testing::TestWithParam<std::tuple<ContractCheck, int>> {};
+class NcclContractTest : public ::testing::TestWithParam<ContractCase> {};
 
 TEST_P(NcclContractTest, Holds) {
   const auto& [check, ranks] = GetParam();
@@ -69,10 +69,7 @@ TEST_P(NcclContractTest, Holds) {
 INSTANTIATE_TEST_SUITE_P(All, NcclContractTest,
                          ::testing::Combine(::testing::ValuesIn(PromisedByNccl()),
                                             ::testing::Values(1, 2, 3, 4)),
-                         [](const auto& info) {
-                           return std::get<0>(info.param).first + "_" +
-                                  std::to_string(std::get<1>(info.param)) + "Ranks";
-                         });
+                         ContractCaseName);
 
 class NcclTest : public ::testing::TestWithParam<int> {
  protected:

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <string>
 #include <thread>
 #include <vector>
 
@@ -24,7 +23,7 @@ std::unique_ptr<Context> GpuContext(int /*rank*/) {
   return std::move(Context::CreateCuda(0, 1)).value();
 }
 
-class StagedGpuContractTest : public ::testing::TestWithParam<std::tuple<ContractCheck, int>> {};
+class StagedGpuContractTest : public ::testing::TestWithParam<ContractCase> {};
 
 TEST_P(StagedGpuContractTest, Holds) {
   ENTRAIN_REQUIRE_GPU();
@@ -38,10 +37,7 @@ TEST_P(StagedGpuContractTest, Holds) {
 INSTANTIATE_TEST_SUITE_P(All, StagedGpuContractTest,
                          ::testing::Combine(::testing::ValuesIn(CommunicatorContract()),
                                             ::testing::Values(1, 2, 4)),
-                         [](const auto& info) {
-                           return std::get<0>(info.param).first + "_" +
-                                  std::to_string(std::get<1>(info.param)) + "Ranks";
-                         });
+                         ContractCaseName);
 
 // Ops that were issued before Start are part of what is sent, and ops issued between Start and Wait do not hold it up for ever.
 TEST(StagedGpuTest, OpsMayFollowWhileItIsUnderWay) {

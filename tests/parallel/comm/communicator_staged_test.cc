@@ -15,7 +15,7 @@ std::unique_ptr<Context> CpuContext(int /*rank*/) {
   return std::move(Context::CreateCpu(1)).value();
 }
 
-class StagedContractTest : public ::testing::TestWithParam<std::tuple<ContractCheck, int>> {};
+class StagedContractTest : public ::testing::TestWithParam<ContractCase> {};
 
 TEST_P(StagedContractTest, Holds) {
   const auto& [check, ranks] = GetParam();
@@ -28,10 +28,7 @@ TEST_P(StagedContractTest, Holds) {
 INSTANTIATE_TEST_SUITE_P(All, StagedContractTest,
                          ::testing::Combine(::testing::ValuesIn(CommunicatorContract()),
                                             ::testing::Values(1, 2, 3, 4)),
-                         [](const auto& info) {
-                           return std::get<0>(info.param).first + "_" +
-                                  std::to_string(std::get<1>(info.param)) + "Ranks";
-                         });
+                         ContractCaseName);
 
 // The host's operations and its own have no order between them.
 TEST(StagedCommunicatorTest, LeavesTheHostsOrderAlone) {
