@@ -74,7 +74,7 @@ run_suite() {
     if grep -q '^\[  PASSED  \] 0 tests' "$log"; then
       echo "SKIP $1: $(grep -m 1 -A 1 ': Skipped' "$log" | tail -n 1)"
     else
-      echo "PASS $1 $(grep -o '([0-9]* ms total)' "$log" | tail -n 1)"
+      echo "PASS $1 $(grep -o '([0-9]* ms total)' "$log" | tail -n 1)" $(sed -n 's/^\(entropy error\)/; \1/p' "$log")
     fi
   else
     echo "FAIL $1 (exit code $?)"

@@ -135,8 +135,10 @@ inline double MaxScore(const AttentionReference& reference) {
   return largest;
 }
 
-inline AttentionCase CaseOf(const Sharpness& sharpness) {
-  AttentionCase c{.length = 1024, .width = 64, .dtype = DType::kBf16};
+inline constexpr Sharpness kSharpnesses[] = {{5, 1e-6}, {21, 1.5e-6}, {128, 5e-6}};
+
+inline AttentionCase CaseOf(const Sharpness& sharpness, int64_t length = 1024) {
+  AttentionCase c{.length = length, .width = 64, .dtype = DType::kBf16};
   const double unscaled = MaxScore(AttentionOperands(c).Reference(0, 0));
   c.query_scale = static_cast<float>(sharpness.max_score / unscaled);
   return c;

@@ -2,12 +2,17 @@
 #ifndef ENTRAIN_TESTS_SUPPORT_ATTENTION_ON_GPU_H_
 #define ENTRAIN_TESTS_SUPPORT_ATTENTION_ON_GPU_H_
 
+#include <algorithm>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <utility>
 #include <vector>
 
+#include "runtime/device/cuda_device.h"
 #include "runtime/device/device_memory.h"
 #include "runtime/kernels/attention.h"
+#include "tests/support/attention_checks.h"
 #include "tests/support/attention_operands.h"
 #include "tests/support/gpu_test.h"
 
@@ -71,6 +76,30 @@ inline void BackwardOnGpu(const AttentionOperands& host, bool accumulate = false
 inline void RunOnGpu(const AttentionOperands& host) {
   ForwardOnGpu(host);
   BackwardOnGpu(host);
+}
+
+// Tensor cores cut off what fp32 arithmetic rounds, and exponentials are off by two units in the last place: up to twice the error, of
+// which Hopper, whose sums keep more bits, stays below what is asked for (DESIGN.md, Attention on GPUs).
+inline double EntropyErrorBound(const Sharpness& sharpness) {
+  constexpr double kAskedFor = 5e-6;
+  if (OnEmulatedGpu() && std::getenv("ENTRAIN_EMULATED_TENSOR_CORES") == nullptr) {
+    return sharpness.entropy_error;
+  }
+  const double twice = 2 * sharpness.entropy_error;
+  return Gpu().cuda().capability < 90 ? twice : std::min(twice, kAskedFor);
+}
+
+// Every row's entropy near the float64 reference, none negative, the first row's 0. Says how near.
+inline void ExpectExactEntropies(const Sharpness& sharpness, int64_t length) {
+  const AttentionOperands operands(CaseOf(sharpness, length));
+  ForwardOnGpu(operands);
+  const std::vector<double> got = operands.Rows(operands.entropy, 0, 0);
+  const double error = MaxDifference(got, operands.Reference(0, 0).entropy);
+  std::printf("entropy error %.2g: T %lld, scores up to %g\n", error,
+              static_cast<long long>(length), sharpness.max_score);
+  EXPECT_LE(error, EntropyErrorBound(sharpness)) << "T " << length << ", " << sharpness.max_score;
+  for (const double entropy : got) EXPECT_GE(entropy, 0.0);
+  EXPECT_EQ(got[0], 0.0);
 }
 
 // A width of each path, and both dtypes of the plain one.

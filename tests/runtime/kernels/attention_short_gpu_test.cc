@@ -51,30 +51,10 @@ INSTANTIATE_TEST_SUITE_P(All, ShortAttention, ::testing::ValuesIn(Cases()), [](c
   return absl::StrCat(info.index, "_", info.param.Name());
 });
 
-// Bounds as for long sequences (attention_gpu_test.cc).
 TEST(ShortAttentionGpu, EntropiesKeepTheirDigits) {
   ENTRAIN_REQUIRE_GPU();
-  struct Sharpness {
-    double max_score;
-    double error;
-  };
   for (const int64_t length : {128, 256}) {
-    for (const auto& [max_score, bound] : {Sharpness{5, 1e-6}, {21, 1.5e-6}, {128, 5e-6}}) {
-      AttentionCase c{.length = length, .width = 64, .dtype = DType::kBf16};
-      double largest = 0.0;
-      for (const double score : AttentionOperands(c).Reference(0, 0).scores) {
-        largest = std::max(largest, std::abs(score));
-      }
-      c.query_scale = static_cast<float>(max_score / largest);
-      const AttentionOperands operands(c);
-      ForwardOnGpu(operands);
-      const std::vector<double> got = operands.Rows(operands.entropy, 0, 0);
-      const double error = MaxDifference(got, operands.Reference(0, 0).entropy);
-      EXPECT_LE(error, bound * (OnEmulatedGpu() ? 1.0 : 2.0)) << c.Name() << " " << max_score;
-      RecordProperty(absl::StrCat("error_", length, "_", max_score), absl::StrCat(error));
-      for (const double entropy : got) EXPECT_GE(entropy, 0.0);
-      EXPECT_EQ(got[0], 0.0);
-    }
+    for (const Sharpness& sharpness : kSharpnesses) ExpectExactEntropies(sharpness, length);
   }
 }
 
