@@ -129,7 +129,8 @@ absl::Status RunTuning::TakeTable(const std::string& text, const std::string& fr
   if (const auto status = world_.Agree(mine, "a table of measurements"); !status.ok()) {
     return RefuseOrWarn(status, from);
   }
-  const absl::StatusOr<int> taken = UseMatmulTable(context_, table->products);
+  const absl::StatusOr<int> taken =
+      UseMatmulTable(context_, table->products, table->first_product_line);
   mine = taken.status();
   if (taken.ok() && *taken != table->NumProducts()) {
     mine = absl::FailedPreconditionError(absl::StrCat(

@@ -73,6 +73,7 @@ absl::StatusOr<TuningTable> ParseTuningTable(const std::string& text) {
   }
   TuningTable table;
   table.products = text.substr(first.size() + 1);
+  table.first_product_line = 2;
   if (table.products.rfind(kAttention, 0) != 0) return table;
   const std::string line = table.products.substr(0, table.products.find('\n'));
   table.attention = ParseLine(line);
@@ -80,6 +81,7 @@ absl::StatusOr<TuningTable> ParseTuningTable(const std::string& text) {
     return absl::InvalidArgumentError(absl::StrCat("line 2: ", line));
   }
   table.products.erase(0, line.size() + 1);
+  ++table.first_product_line;
   return table;
 }
 

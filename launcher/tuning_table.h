@@ -24,6 +24,7 @@ struct MeasuredAttention {
 struct TuningTable {
   std::optional<MeasuredAttention> attention;
   std::string products;
+  int first_product_line = 0;  // the number of `products`' first line in the text that was parsed
 
   // "NVIDIA H200, 132 multiprocessors, cuBLASLt 130000"
   std::string Place() const;

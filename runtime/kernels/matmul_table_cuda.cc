@@ -116,8 +116,10 @@ std::string MatmulTable(Context& context) {
   return text;
 }
 
-absl::StatusOr<int> UseMatmulTable(Context& context, std::string_view table) {
-  const std::vector<std::string> lines = absl::StrSplit(View(table), '\n', absl::SkipEmpty());
+absl::StatusOr<int> UseMatmulTable(Context& context, std::string_view table, int first_line) {
+  // An empty line counts, and is damage.
+  if (table.ends_with('\n')) table.remove_suffix(1);
+  const std::vector<std::string> lines = absl::StrSplit(View(table), '\n');
   if (lines.size() < 2 || lines[0] != kFormat) {
     return absl::FailedPreconditionError(
         absl::StrCat("not a table of matrix products of this version (\"", Text(kFormat), "\")"));
@@ -130,8 +132,8 @@ absl::StatusOr<int> UseMatmulTable(Context& context, std::string_view table) {
   for (size_t i = 2; i < lines.size(); ++i) {
     const std::optional<Entry> entry = Parse(lines[i]);
     if (!entry) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("table of matrix products, line ", i + 1, ": ", lines[i]));
+      return absl::InvalidArgumentError(absl::StrCat("line ", first_line + static_cast<int>(i),
+                                                     " describes no matrix product: ", lines[i]));
     }
     entries.push_back(*entry);
   }

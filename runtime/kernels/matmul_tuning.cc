@@ -5,7 +5,8 @@
 namespace entrain {
 ENTRAIN_BACKENDS(std::vector<TunedMatmul> TuneMatmuls(Context& context, const MatmulTuning& tuning))
 ENTRAIN_BACKENDS(std::string MatmulTable(Context& context))
-ENTRAIN_BACKENDS(absl::StatusOr<int> UseMatmulTable(Context& context, std::string_view table))
+ENTRAIN_BACKENDS(absl::StatusOr<int> UseMatmulTable(Context& context, std::string_view table,
+                                                    int first_line))
 
 std::vector<TunedMatmul> TuneMatmuls(Context& context, const MatmulTuning& tuning) {
   ENTRAIN_DISPATCH(TuneMatmuls, context, tuning);
@@ -15,8 +16,8 @@ std::string MatmulTable(Context& context) {
   ENTRAIN_DISPATCH_ON(context.device(), MatmulTable, context);
 }
 
-absl::StatusOr<int> UseMatmulTable(Context& context, std::string_view table) {
-  ENTRAIN_DISPATCH(UseMatmulTable, context, table);
+absl::StatusOr<int> UseMatmulTable(Context& context, std::string_view table, int first_line) {
+  ENTRAIN_DISPATCH(UseMatmulTable, context, table, first_line);
 }
 
 }  // namespace entrain

@@ -37,8 +37,9 @@ std::vector<TunedMatmul> TuneMatmuls(Context& context, const MatmulTuning& tunin
 std::string MatmulTable(Context& context);
 
 // Takes a table's choices; returns how many. FailedPrecondition for a table of another format, GPU or cuBLASLt, InvalidArgument for a
-// damaged one; nothing is changed then, and the caller may go on without it.
-absl::StatusOr<int> UseMatmulTable(Context& context, std::string_view table);
+// damaged one; nothing is changed then, and the caller may go on without it. `first_line`: the number of the table's first line in the
+// file that it comes from, for messages.
+absl::StatusOr<int> UseMatmulTable(Context& context, std::string_view table, int first_line = 1);
 
 }  // namespace entrain
 

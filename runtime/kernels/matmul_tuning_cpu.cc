@@ -8,6 +8,9 @@ std::vector<TunedMatmul> TuneMatmuls(Context& /*context*/, const MatmulTuning& /
 
 std::string MatmulTable(Context& /*context*/) { return ""; }
 
-absl::StatusOr<int> UseMatmulTable(Context& /*context*/, std::string_view /*table*/) { return 0; }
+absl::StatusOr<int> UseMatmulTable(Context& /*context*/, std::string_view /*table*/,
+                                   int /*first_line*/) {
+  return 0;
+}
 
 }  // namespace entrain::cpu

@@ -33,6 +33,7 @@ TEST(TuningTableTest, ComesBackFromItsText) {
   EXPECT_EQ(back->products, kProducts);
   EXPECT_EQ(back->Place(), "NVIDIA H200, 132 multiprocessors, cuBLASLt 130000");
   EXPECT_EQ(back->NumProducts(), 2);
+  EXPECT_EQ(back->first_product_line, 3);
   ASSERT_TRUE(back->attention.has_value());
   EXPECT_EQ(back->attention->work, table.attention->work);
   EXPECT_TRUE(back->attention->cudnn);
@@ -45,6 +46,7 @@ TEST(TuningTableTest, AttentionMayBeLeftOut) {
   const auto back = ParseTuningTable(ToText({.products = kProducts}));
   ASSERT_TRUE(back.ok()) << back.status();
   EXPECT_FALSE(back->attention.has_value());
+  EXPECT_EQ(back->first_product_line, 2);
   EXPECT_EQ(back->products, kProducts);
 }
 

@@ -127,6 +127,10 @@ TEST(MatmulTableTest, RefusesWhatIsNotForHere) {
   EXPECT_EQ(code(Replaced(table, " none ", " some ")), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(code(table.substr(0, table.size() - 3)), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(code(table + "1 2 3\n"), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(code(table + "\n"), absl::StatusCode::kInvalidArgument);
+  // Of two lines before products, one product and the damaged line.
+  const auto bad = UseMatmulTable(*other, table + "1 2 3\n", 8).status();
+  EXPECT_EQ(std::string(bad.message()), "line 11 describes no matrix product: 1 2 3");
   EXPECT_EQ(OutBits(*other, kChoice), heuristic);
 }
 
