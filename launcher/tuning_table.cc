@@ -6,11 +6,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "runtime/io/checksum.h"
 
 namespace entrain {
 namespace {
 
-constexpr const char* kFormat = "entrain tuning 1";
+constexpr const char* kFormat = "entrain tuning 2";
+constexpr const char* kChecksum = "checksum ";
 constexpr const char* kAttention = "attention";
 constexpr const char* kEntrain = "entrain";
 constexpr const char* kCudnn = "cudnn";
@@ -48,6 +50,42 @@ std::optional<MeasuredAttention> ParseLine(const std::string& line) {
   return m;
 }
 
+std::string ChecksumOfText(const std::string& text) {
+  return ChecksumOf(text.data(), static_cast<int64_t>(text.size()));
+}
+
+// Takes the last line, the checksum of those before, off the text.
+absl::Status TakeChecksum(std::string* text) {
+  const size_t before = text->size() < 2 ? std::string::npos : text->rfind('\n', text->size() - 2);
+  const size_t last = before == std::string::npos ? 0 : before + 1;
+  std::string recorded = text->substr(last);
+  if (recorded.rfind(kChecksum, 0) != 0 || recorded.back() != '\n') {
+    return absl::InvalidArgumentError("it was cut off: its last line is not its checksum");
+  }
+  recorded.pop_back();
+  recorded.erase(0, std::string(kChecksum).size());
+  text->erase(last);
+  const std::string found = ChecksumOfText(*text);
+  if (found == recorded) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("it was changed or damaged: the checksum of its lines is ", found,
+                   ", its last line says ", recorded));
+}
+
+// Of the products' first line, where it is attention's.
+absl::Status TakeAttention(TuningTable* table) {
+  if (table->products.rfind(kAttention, 0) != 0) return absl::OkStatus();
+  const std::string line = table->products.substr(0, table->products.find('\n'));
+  table->attention = ParseLine(line);
+  if (!table->attention) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("line 2 describes no measurement of attention: ", line));
+  }
+  table->products.erase(0, line.size() + 1);
+  ++table->first_product_line;
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 std::string TuningTable::Place() const {
@@ -61,28 +99,27 @@ int TuningTable::NumProducts() const {
 }
 
 std::string ToText(const TuningTable& table) {
-  return absl::StrCat(kFormat, "\n", table.attention ? LineOf(*table.attention) : "",
-                      table.products);
+  std::string text =
+      absl::StrCat(kFormat, "\n", table.attention ? LineOf(*table.attention) : "", table.products);
+  absl::StrAppend(&text, kChecksum, ChecksumOfText(text), "\n");
+  return text;
 }
 
 absl::StatusOr<TuningTable> ParseTuningTable(const std::string& text) {
   const std::string first = text.substr(0, text.find('\n'));
-  if (first != kFormat || first.size() == text.size()) {
+  if (first != kFormat) {
     return absl::FailedPreconditionError(
         absl::StrCat("not a table of measurements of this version (\"", kFormat, "\")"));
   }
+  std::string checked = text;
+  RETURN_IF_ERROR(TakeChecksum(&checked));
   TuningTable table;
-  table.products = text.substr(first.size() + 1);
+  table.products = checked.substr(first.size() + 1);
   table.first_product_line = 2;
-  if (table.products.rfind(kAttention, 0) != 0) return table;
-  const std::string line = table.products.substr(0, table.products.find('\n'));
-  table.attention = ParseLine(line);
-  if (!table.attention || line.size() == table.products.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("line 2: ", line));
-  }
-  table.products.erase(0, line.size() + 1);
-  ++table.first_product_line;
-  return table;
+  RETURN_IF_ERROR(TakeAttention(&table));
+  if (!table.Place().empty()) return table;
+  return absl::InvalidArgumentError(
+      absl::StrCat("line ", table.first_product_line + 1, " names no GPU"));
 }
 
 }  // namespace entrain

@@ -1,8 +1,9 @@
 // TuningTable: what was measured on a GPU before a run's first step, as the text of tuning.txt.
 //
-//   entrain tuning 1
+//   entrain tuning 2
 //   attention <B> <T> <H> <D> <dtype> <entropies' gradient> <engine> <ms of entrain's> <ms of cuDNN's> <cuDNN's name, or why there is none>
-//   entrain matmul table 2 ...                                                          (runtime/kernels/matmul_tuning.h, to the end)
+//   entrain matmul table 2 ...                                                                   (runtime/kernels/matmul_tuning.h)
+//   checksum <XXH3-128 of all lines before>
 #ifndef ENTRAIN_LAUNCHER_TUNING_TABLE_H_
 #define ENTRAIN_LAUNCHER_TUNING_TABLE_H_
 
@@ -32,7 +33,8 @@ struct TuningTable {
 };
 
 std::string ToText(const TuningTable& table);
-// FailedPrecondition: of another format; InvalidArgument: damaged. What `products` holds is read by others.
+// FailedPrecondition: of another format; InvalidArgument: damaged, where a text that was cut off at a line's end or of which a digit
+// was changed counts. What `products` holds is read by others.
 absl::StatusOr<TuningTable> ParseTuningTable(const std::string& text);
 
 }  // namespace entrain

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "launcher/tuning_table.h"
 #include "tests/support/train_ranks.h"
 
 namespace entrain {
@@ -51,7 +52,7 @@ TEST_F(TunedRunsTest, ATableIsWrittenAndGivesTheSameBitsToOthersAndWhenItIsCut) 
   EXPECT_THAT(Run({"--stop-at", "2"}, 75).output,
               AllOf(HasSubstr("products measured"), HasSubstr("attention")));
   const std::string table = Table(tuned);
-  EXPECT_THAT(table, AllOf(HasSubstr("entrain tuning 1\nattention "),
+  EXPECT_THAT(table, AllOf(HasSubstr("entrain tuning 2\nattention "),
                            HasSubstr("entrain matmul table 2\n")));
   // It continues by its table, whatever the configuration says by now.
   EXPECT_THAT(Run({"--resume", "must", "--set", "train.tune=false"}).output,
@@ -95,15 +96,15 @@ TEST_F(TunedRunsTest, RanksShareTheFirstOnesTable) {
   config_.train.steps = 2;
   config_.parallel.tp = 2;
   EXPECT_THAT(Run({}, 0, 2).output, HasSubstr("products measured"));
-  EXPECT_THAT(Table(config_.run.dir), HasSubstr("entrain tuning 1"));
+  EXPECT_THAT(Table(config_.run.dir), HasSubstr("entrain tuning 2"));
 }
 
 TEST_F(TunedRunsTest, ATableOfAnotherGpuIsRefused) {
   RunIn("tuned");
   const std::string path = folder_.path() + "/foreign.txt";
   ASSERT_TRUE(WriteTextAtomically(FileSystem::Posix(), path,
-                                  "entrain tuning 1\nentrain matmul table 2\nNVIDIA X, 1 "
-                                  "multiprocessors, cuBLASLt 1\n")
+                                  ToText({.products = "entrain matmul table 2\nNVIDIA X, 1 "
+                                                      "multiprocessors, cuBLASLt 1\n"}))
                   .ok());
   const ProcessResult result = Run({"--set", "train.tuning=" + path}, 78);
   EXPECT_THAT(result.error, AllOf(HasSubstr("foreign.txt"), HasSubstr("NVIDIA X")));

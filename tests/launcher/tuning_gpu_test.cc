@@ -175,9 +175,11 @@ TEST_F(RunTuningTest, AnotherCudnnIsRefusedAtAStartAndToldOnResuming) {
 
 TEST_F(RunTuningTest, ATableOfAnotherGpuIsRefusedAtAStartAndToldOnResuming) {
   ENTRAIN_REQUIRE_GPU();
-  std::string foreign = Table(true, asked_.name);
-  const std::string here = ParseTuningTable(foreign)->Place();
-  foreign.replace(foreign.find(here), here.size(), "NVIDIA X, 1 multiprocessors, cuBLASLt 1");
+  TuningTable table = ParseTuningTable(Table(true, asked_.name)).value();
+  const std::string here = table.Place();
+  table.products.replace(table.products.find(here), here.size(),
+                         "NVIDIA X, 1 multiprocessors, cuBLASLt 1");
+  const std::string foreign = ToText(table);
   TakeTable(foreign);
   EXPECT_THAT(std::string(Choose().status.message()),
               AllOf(HasSubstr("other.txt"), HasSubstr("NVIDIA X"), HasSubstr(here)));
@@ -196,6 +198,12 @@ TEST_F(RunTuningTest, AMissingOrDamagedTableIsAnError) {
   EXPECT_EQ(Choose().status.code(), absl::StatusCode::kNotFound);
   TakeTable(Table(true, asked_.name) + "1 2 3\n");
   EXPECT_EQ(Choose().status.code(), absl::StatusCode::kInvalidArgument);
+  TuningTable table = ParseTuningTable(Table(true, asked_.name)).value();
+  table.products += "1 2 3\n";
+  TakeTable(ToText(table));
+  EXPECT_THAT(
+      std::string(Choose().status.message()),
+      AllOf(HasSubstr("other.txt"), HasSubstr("line 5 describes no matrix product: 1 2 3")));
   TakeTable("");
   EXPECT_FALSE(Choose().status.ok());
 }
