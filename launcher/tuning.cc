@@ -93,21 +93,39 @@ absl::Status RunTuning::ReadTable(const std::string& path) {
       absl::StatusOr<std::string> read = fs_.ReadText(path);
       mine = read.status();
       if (read.ok()) text = *std::move(read);
-      if (mine.ok() && text.empty()) {
-        mine = absl::InvalidArgumentError(absl::StrCat(path, " is empty"));
-      }
+      if (mine.ok() && text.empty()) mine = absl::InvalidArgumentError("the file is empty");
     }
   }
-  RETURN_IF_ERROR(world_.Agree(mine, "reading the table of measurements"));
+  if (const auto status = world_.Agree(mine, "reading the table of measurements"); !status.ok()) {
+    return Refusal(status);
+  }
   world_.BroadcastText(&text, 0, "the table of measurements");
   return text.empty() ? absl::OkStatus() : TakeTable(text, path);
 }
 
+absl::Status RunTuning::Refusal(const absl::Status& status) const {
+  const std::string message(status.message());
+  if (!start_.resumed && config_.train.tuning.empty()) {
+    return absl::Status(status.code(), absl::StrCat("what this run measured: ", message));
+  }
+  if (!start_.resumed) {
+    return absl::Status(
+        status.code(),
+        absl::StrCat("train.tuning = \"", config_.train.tuning, "\": ", message,
+                     "; give the tuning.txt of a run on such a GPU with such libraries, or set "
+                     "train.tune = true, which measures here"));
+  }
+  return absl::Status(
+      status.code(),
+      absl::StrCat(FolderTable(), ": ", message,
+                   "; put the file back as the run wrote it, or remove it to go on without: the "
+                   "run's last bits may differ from there on"));
+}
+
 absl::Status RunTuning::RefuseOrWarn(const absl::Status& status, const std::string& from) {
   const std::string message(status.message());
-  if (!start_.resumed) {
-    return absl::Status(status.code(), absl::StrCat(from, ": ", message));
-  }
+  // Damage can be undone, other than a change of machine.
+  if (!start_.resumed || absl::IsInvalidArgument(status)) return Refusal(status);
   notices_.push_back(
       absl::StrCat(from, " is not used: ", message,
                    ". The run began by it: from here on its last bits may differ from those of "
@@ -137,7 +155,7 @@ absl::Status RunTuning::TakeTable(const std::string& text, const std::string& fr
         "cuBLASLt has ", *taken, " of its ", table->NumProducts(), " choices of algorithms"));
   }
   if (const auto status = world_.Agree(mine, "a table of products"); !status.ok()) {
-    return absl::Status(status.code(), absl::StrCat(from, ": ", std::string(status.message())));
+    return Refusal(status);
   }
   text_ = absl::StrCat(table->NumProducts(), " products by ", from);
   table_ = *std::move(table);

@@ -55,7 +55,9 @@ class RunTuning {
   absl::Status TakeMeasuredAttention(const MeasuredAttention& measured);
   void UseCudnn(const CudnnBackward& backward, const std::string& why);
   MeasuredAttention MeasureAttention(int64_t later);
-  // An error of a fresh run, a notice of a resumed one.
+  // What is wrong with the table that this run was given or began by, and what to do.
+  absl::Status Refusal(const absl::Status& status) const;
+  // An error of a fresh run; of a resumed one where the table is damaged, else a notice.
   absl::Status RefuseOrWarn(const absl::Status& status, const std::string& from);
 
   FileSystem& fs_;

@@ -192,10 +192,18 @@ TEST_F(RunTuningTest, ATableOfAnotherGpuIsRefusedAtAStartAndToldOnResuming) {
   EXPECT_THAT(asked_.prepared, IsEmpty());
 }
 
-TEST_F(RunTuningTest, AMissingOrDamagedTableIsAnError) {
+TEST_F(RunTuningTest, AMissingOrDamagedTableIsAnErrorThatSaysWhatToDo) {
   ENTRAIN_REQUIRE_GPU();
   config_.train.tuning = folder_.path() + "/missing.txt";
-  EXPECT_EQ(Choose().status.code(), absl::StatusCode::kNotFound);
+  const absl::Status missing = Choose().status;
+  EXPECT_EQ(missing.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(missing.message()),
+              AllOf(HasSubstr("train.tuning = \"" + config_.train.tuning + "\""),
+                    HasSubstr("No such file"), HasSubstr("give the tuning.txt of a run")));
+  config_.train.tuning = folder_.path();
+  EXPECT_THAT(std::string(Choose().status.message()),
+              AllOf(HasSubstr("train.tuning"), HasSubstr("Is a directory"),
+                    HasSubstr("give the tuning.txt of a run")));
   TakeTable(Table(true, asked_.name) + "1 2 3\n");
   EXPECT_EQ(Choose().status.code(), absl::StatusCode::kInvalidArgument);
   TuningTable table = ParseTuningTable(Table(true, asked_.name)).value();
@@ -205,7 +213,18 @@ TEST_F(RunTuningTest, AMissingOrDamagedTableIsAnError) {
       std::string(Choose().status.message()),
       AllOf(HasSubstr("other.txt"), HasSubstr("line 5 describes no matrix product: 1 2 3")));
   TakeTable("");
-  EXPECT_FALSE(Choose().status.ok());
+  EXPECT_THAT(std::string(Choose().status.message()), HasSubstr("is empty"));
+}
+
+// It need not be so: the file can be put back, or taken away knowingly.
+TEST_F(RunTuningTest, ADamagedTableIsAnErrorOfAResumedRunToo) {
+  ENTRAIN_REQUIRE_GPU();
+  std::string damaged = Table(true, asked_.name);
+  damaged[damaged.find("2.0000")] = '3';
+  Write("tuning.txt", damaged);
+  EXPECT_THAT(std::string(Choose({.resumed = true}).status.message()),
+              AllOf(HasSubstr("tuning.txt: it was changed or damaged"),
+                    HasSubstr("put the file back"), HasSubstr("last bits may differ")));
 }
 
 // A fake that only fills memory is faster than any attention.
