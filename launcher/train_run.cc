@@ -51,8 +51,8 @@ absl::Status TrainRun::SetUp() {
   RETURN_IF_ERROR(FindResume());
   if (config_.train.tf32) RETURN_IF_ERROR(UseTf32());
   RETURN_IF_ERROR(CheckStepGraph(config_, device_.kind, Shape().world()));
-  RETURN_IF_ERROR(tuning_.Choose(
-      Shape(), {.resumed = checkpoints_.last().has_value(), .dry_run = options_.dry_run}));
+  const std::string checkpoint = checkpoints_.last() ? checkpoints_.last()->path : "";
+  RETURN_IF_ERROR(tuning_.Choose(Shape(), {.checkpoint = checkpoint, .dry_run = options_.dry_run}));
   plan.attention = tuning_.attention_bytes();
   if (options_.dry_run) {
     if (const auto& resumed = checkpoints_.last()) {

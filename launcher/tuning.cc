@@ -20,6 +20,10 @@ EntropyGradientKind GradientOf(const ModelConfig& model) {
                                                                       : EntropyGradientKind::kRow;
 }
 
+bool AsksForTable(const TrainConfig& config) {
+  return config.train.tune || !config.train.tuning.empty();
+}
+
 // "cuDNN 9.19.0 for the backward at T 1024"
 std::string Named(const std::string& name, const AttentionWork& work) {
   return absl::StrCat(name, " for the backward at T ", work.positions);
@@ -47,15 +51,11 @@ absl::Status RunTuning::Choose(const MeshShape& mesh, const Start& start) {
   start_ = start;
   work_ = AttentionWorkOf(config_, mesh);
   if (context_.device() == DeviceKind::kCpu) return ChooseOnCpu();
-  RETURN_IF_ERROR(ReadTable(start.resumed ? FolderTable() : config_.train.tuning));
-  measures_ = config_.train.tune && !start.resumed && !start.dry_run;
-  const bool asked = config_.train.tune || !config_.train.tuning.empty();
-  if (start.resumed && asked && table_text_.empty()) {
-    notices_.emplace_back(
-        "the run began by no table of measurements and goes on so, whatever train.tune and "
-        "train.tuning say");
-  }
-  if (start.dry_run && config_.train.tune && !start.resumed) text_ = "measured when the run starts";
+  RETURN_IF_ERROR(ReadTable(start.resumed() ? FolderTable() : config_.train.tuning));
+  measures_ = config_.train.tune && !start.resumed() && !start.dry_run;
+  if (start.resumed() && table_text_.empty()) NoteMissingTable();
+  if (start.dry_run && config_.train.tune && !start.resumed())
+    text_ = "measured when the run starts";
   return ChooseAttention();
 }
 
@@ -69,7 +69,7 @@ absl::Status RunTuning::ChooseOnCpu() {
     attention_bytes_ = EstimateCudnnWorkspace(work_);
     attention_text_ = "cuDNN for the backward (asked for), if the GPU's has it";
   }
-  if (stands_in || start_.resumed) return absl::OkStatus();
+  if (stands_in || start_.resumed()) return absl::OkStatus();
   if (!config_.train.tuning.empty()) {
     return absl::FailedPreconditionError(
         absl::StrCat("train.tuning = \"", config_.train.tuning,
@@ -81,6 +81,26 @@ absl::Status RunTuning::ChooseOnCpu() {
   return absl::OkStatus();
 }
 
+// What the run began by is known by its configuration alone, which may have changed since. A checkpoint that cannot be read is
+// refused later.
+void RunTuning::NoteMissingTable() {
+  const std::string path = JoinPath(start_.checkpoint, "config.toml");
+  const absl::StatusOr<std::string> text = fs_.ReadText(path);
+  const auto saved =
+      text.ok() ? ParseTrainConfig(*text, path, {}) : absl::StatusOr<TrainConfig>(text.status());
+  if (saved.ok() && AsksForTable(*saved)) {
+    notices_.push_back(absl::StrCat(
+        FolderTable(),
+        " is missing, and the checkpoint's configuration asks for a table of measurements. The run "
+        "goes on by none: if it began by one, from here on its last bits may differ from those of "
+        "a run that was never interrupted"));
+  } else if (AsksForTable(config_)) {
+    notices_.emplace_back(
+        "the run began by no table of measurements and goes on so, whatever train.tune and "
+        "train.tuning say");
+  }
+}
+
 // One rank reads, so that all have one table.
 absl::Status RunTuning::ReadTable(const std::string& path) {
   if (path.empty()) return absl::OkStatus();
@@ -89,7 +109,7 @@ absl::Status RunTuning::ReadTable(const std::string& path) {
   if (world_.rank() == 0) {
     const absl::StatusOr<bool> exists = fs_.Exists(path);
     mine = exists.status();
-    if (mine.ok() && (*exists || !start_.resumed)) {
+    if (mine.ok() && (*exists || !start_.resumed())) {
       absl::StatusOr<std::string> read = fs_.ReadText(path);
       mine = read.status();
       if (read.ok()) text = *std::move(read);
@@ -105,10 +125,10 @@ absl::Status RunTuning::ReadTable(const std::string& path) {
 
 absl::Status RunTuning::Refusal(const absl::Status& status) const {
   const std::string message(status.message());
-  if (!start_.resumed && config_.train.tuning.empty()) {
+  if (!start_.resumed() && config_.train.tuning.empty()) {
     return absl::Status(status.code(), absl::StrCat("what this run measured: ", message));
   }
-  if (!start_.resumed) {
+  if (!start_.resumed()) {
     return absl::Status(
         status.code(),
         absl::StrCat("train.tuning = \"", config_.train.tuning, "\": ", message,
@@ -125,7 +145,7 @@ absl::Status RunTuning::Refusal(const absl::Status& status) const {
 absl::Status RunTuning::RefuseOrWarn(const absl::Status& status, const std::string& from) {
   const std::string message(status.message());
   // Damage can be undone, other than a change of machine.
-  if (!start_.resumed || absl::IsInvalidArgument(status)) return Refusal(status);
+  if (!start_.resumed() || absl::IsInvalidArgument(status)) return Refusal(status);
   notices_.push_back(
       absl::StrCat(from, " is not used: ", message,
                    ". The run began by it: from here on its last bits may differ from those of "
@@ -163,7 +183,7 @@ absl::Status RunTuning::TakeTable(const std::string& text, const std::string& fr
 }
 
 absl::Status RunTuning::Write() const {
-  if (start_.resumed) return absl::OkStatus();
+  if (start_.resumed()) return absl::OkStatus();
   if (!table_text_.empty()) return WriteTextAtomically(fs_, FolderTable(), table_text_);
   // Of an earlier start that left no checkpoint.
   ASSIGN_OR_RETURN(const bool stale, fs_.Exists(FolderTable()));

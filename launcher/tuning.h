@@ -25,8 +25,10 @@ class RunTuning {
       : fs_(fs), config_(config), context_(context), world_(world) {}
 
   struct Start {
-    bool resumed = false;
-    bool dry_run = false;  // the device may be a stand-in
+    std::string checkpoint;  // from which the run continues; "": it starts
+    bool dry_run = false;    // the device may be a stand-in
+
+    bool resumed() const { return !checkpoint.empty(); }
   };
   // Takes the table of the run's folder, when it is resumed, or of train.tuning, and chooses attention's engine. A table that is
   // not for this GPU is an error of a fresh run and a notice of a resumed one.
@@ -49,6 +51,8 @@ class RunTuning {
  private:
   std::string FolderTable() const { return JoinPath(config_.run.dir, "tuning.txt"); }
   absl::Status ChooseOnCpu();
+  // Of a resumed run without a table.
+  void NoteMissingTable();
   absl::Status ReadTable(const std::string& path);
   absl::Status TakeTable(const std::string& text, const std::string& from);
   absl::Status ChooseAttention();

@@ -25,6 +25,7 @@ class RunTuningTest : public ::testing::Test {
  protected:
   RunTuningTest() {
     config_.run.dir = folder_.path();
+    config_.data.train = "tokens.bin";
     config_.model.layers = 2;
     config_.model.width = 64;
     config_.model.heads = 2;
@@ -57,6 +58,12 @@ class RunTuningTest : public ::testing::Test {
       }
     });
     return chosen;
+  }
+  // Of a run whose checkpoint has this configuration.
+  RunTuning::Start Resumed() const {
+    EXPECT_TRUE(FileSystem::Posix().MakeDirectories(folder_.path() + "/checkpoint").ok());
+    Write("checkpoint/config.toml", ToToml(config_));
+    return {.checkpoint = folder_.path() + "/checkpoint"};
   }
   // A table that was measured here; `name`: of cuDNN.
   std::string Table(bool cudnn, const std::string& name) const {
@@ -166,7 +173,7 @@ TEST_F(RunTuningTest, AnotherCudnnIsRefusedAtAStartAndToldOnResuming) {
               AllOf(HasSubstr("cuDNN 9.11.0"), HasSubstr("cuDNN 9.99.0")));
   config_.train.tuning = "";
   Write("tuning.txt", Table(true, "cuDNN 9.11.0"));
-  const Chosen resumed = Choose({.resumed = true});
+  const Chosen resumed = Choose(Resumed());
   ASSERT_TRUE(resumed.status.ok()) << resumed.status;
   EXPECT_EQ(resumed.attention, "entrain (not measured)");
   EXPECT_THAT(resumed.notices, ElementsAre(HasSubstr("last bits may differ")));
@@ -185,7 +192,7 @@ TEST_F(RunTuningTest, ATableOfAnotherGpuIsRefusedAtAStartAndToldOnResuming) {
               AllOf(HasSubstr("other.txt"), HasSubstr("NVIDIA X"), HasSubstr(here)));
   config_.train.tuning = "";
   Write("tuning.txt", foreign);
-  const Chosen resumed = Choose({.resumed = true});
+  const Chosen resumed = Choose(Resumed());
   ASSERT_TRUE(resumed.status.ok()) << resumed.status;
   EXPECT_THAT(resumed.notices, ElementsAre(AllOf(HasSubstr("tuning.txt is not used"),
                                                  HasSubstr("last bits may differ"))));
@@ -222,7 +229,7 @@ TEST_F(RunTuningTest, ADamagedTableIsAnErrorOfAResumedRunToo) {
   std::string damaged = Table(true, asked_.name);
   damaged[damaged.find("2.0000")] = '3';
   Write("tuning.txt", damaged);
-  EXPECT_THAT(std::string(Choose({.resumed = true}).status.message()),
+  EXPECT_THAT(std::string(Choose(Resumed()).status.message()),
               AllOf(HasSubstr("tuning.txt: it was changed or damaged"),
                     HasSubstr("put the file back"), HasSubstr("last bits may differ")));
 }
@@ -262,10 +269,25 @@ TEST_F(RunTuningTest, WhatIsMeasuredFasterIsTakenWhereThereIsRoom) {
 
 TEST_F(RunTuningTest, ARunThatBeganByNoTableGoesOnByNone) {
   ENTRAIN_REQUIRE_GPU();
+  const RunTuning::Start start = Resumed();
+  EXPECT_THAT(Choose(start).notices, IsEmpty());
   config_.train.tune = true;
-  const Chosen resumed = Choose({.resumed = true});
+  const Chosen resumed = Choose(start);
   ASSERT_TRUE(resumed.status.ok()) << resumed.status;
   EXPECT_THAT(resumed.notices, ElementsAre(HasSubstr("began by no table")));
+}
+
+TEST_F(RunTuningTest, ARunWhoseTableIsGoneSaysThatBitsMayDiffer) {
+  ENTRAIN_REQUIRE_GPU();
+  config_.train.tuning = "other.txt";
+  const RunTuning::Start start = Resumed();
+  for (const std::string now : {"other.txt", ""}) {
+    config_.train.tuning = now;
+    const Chosen resumed = Choose(start);
+    ASSERT_TRUE(resumed.status.ok()) << resumed.status;
+    EXPECT_THAT(resumed.notices, ElementsAre(AllOf(HasSubstr("tuning.txt is missing"),
+                                                   HasSubstr("last bits may differ"))));
+  }
 }
 
 TEST_F(RunTuningTest, OnACpuThereIsNothingToChoose) {
