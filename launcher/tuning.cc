@@ -52,7 +52,7 @@ absl::Status RunTuning::Choose(const MeshShape& mesh, const Start& start) {
   work_ = AttentionWorkOf(config_, mesh);
   if (context_.device() == DeviceKind::kCpu) return ChooseOnCpu();
   RETURN_IF_ERROR(ReadTable(start.resumed() ? FolderTable() : config_.train.tuning));
-  measures_ = config_.train.tune && !start.resumed() && !start.dry_run;
+  measures_ = AsksForTable(config_) && !start.resumed() && !start.dry_run;
   if (start.resumed() && table_text_.empty()) NoteMissingTable();
   if (start.dry_run && config_.train.tune && !start.resumed())
     text_ = "measured when the run starts";
@@ -129,11 +129,11 @@ absl::Status RunTuning::Refusal(const absl::Status& status) const {
     return absl::Status(status.code(), absl::StrCat("what this run measured: ", message));
   }
   if (!start_.resumed()) {
-    return absl::Status(
-        status.code(),
-        absl::StrCat("train.tuning = \"", config_.train.tuning, "\": ", message,
-                     "; give the tuning.txt of a run on such a GPU with such libraries, or set "
-                     "train.tune = true, which measures here"));
+    return absl::Status(status.code(),
+                        absl::StrCat("train.tuning = \"", config_.train.tuning, "\": ", message,
+                                     "; give the tuning.txt of a run like this one on such a GPU "
+                                     "with such libraries, or set "
+                                     "train.tune = true instead, which measures here"));
   }
   return absl::Status(
       status.code(),
@@ -177,7 +177,8 @@ absl::Status RunTuning::TakeTable(const std::string& text, const std::string& fr
   if (const auto status = world_.Agree(mine, "a table of products"); !status.ok()) {
     return Refusal(status);
   }
-  text_ = absl::StrCat(table->NumProducts(), " products by ", from);
+  text_ = absl::StrCat(table->NumProducts(), " products in ", from,
+                       start_.dry_run ? "; a start counts those that this run makes" : "");
   table_ = *std::move(table);
   return absl::OkStatus();
 }
@@ -275,6 +276,7 @@ absl::Status RunTuning::Measure(Model& model, const Mesh& mesh, int64_t later) {
   measures_ = false;
   // Ranks of tp compute together; then one measures.
   WarmUp(config_, context_, mesh, model);
+  if (table_) return CountServed();
   std::string text;
   int other = 0;
   if (world_.rank() == 0) {
@@ -291,6 +293,22 @@ absl::Status RunTuning::Measure(Model& model, const Mesh& mesh, int64_t later) {
       "%d products measured, %d by another algorithm than the first proposed; "
       "written to tuning.txt",
       table_->NumProducts(), other);
+  return absl::OkStatus();
+}
+
+absl::Status RunTuning::CountServed() {
+  const MatmulKinds kinds = KindsRun(context_);
+  absl::Status mine;
+  if (kinds.by_table == 0) {
+    mine = absl::FailedPreconditionError(absl::StrCat(
+        "none of its ", table_->NumProducts(), " products is one of the ", kinds.all,
+        " of this run: it was measured with another model, micro-batch, precision or mesh"));
+  }
+  if (const auto status = world_.Agree(mine, "counting products"); !status.ok()) {
+    return Refusal(status);
+  }
+  text_ = absl::StrFormat("%d of this run's %d products by %s", kinds.by_table, kinds.all,
+                          config_.train.tuning);
   return absl::OkStatus();
 }
 

@@ -33,9 +33,9 @@ class RunTuning {
   // Takes the table of the run's folder, when it is resumed, or of train.tuning, and chooses attention's engine. A table that is
   // not for this GPU is an error of a fresh run and a notice of a resumed one.
   absl::Status Choose(const MeshShape& mesh, const Start& start);
-  // Whether there is something to measure yet.
+  // Whether there is something to measure yet, or to count.
   bool measures() const { return measures_; }
-  // On the first rank, for all. The model has memory and no values that matter; its values are any afterwards. `later`: bytes of
+  // On the first rank, for all. Of a table that was given, counts which of the run's products it serves: none is an error. The model has memory and no values that matter; its values are any afterwards. `later`: bytes of
   // the device that the run has still to take.
   absl::Status Measure(Model& model, const Mesh& mesh, int64_t later);
   // Of the first rank: leaves in the run's folder what it began with.
@@ -59,6 +59,7 @@ class RunTuning {
   absl::Status TakeMeasuredAttention(const MeasuredAttention& measured);
   void UseCudnn(const CudnnBackward& backward, const std::string& why);
   MeasuredAttention MeasureAttention(int64_t later);
+  absl::Status CountServed();
   // What is wrong with the table that this run was given or began by, and what to do.
   absl::Status Refusal(const absl::Status& status) const;
   // An error of a fresh run; of a resumed one where the table is damaged, else a notice.

@@ -168,6 +168,12 @@ void MatmulPlans::AllowTf32() {
 }
 
 MatmulPlan& MatmulPlans::Find(const MatmulProblem& problem) {
+  MatmulPlan& plan = PlanOf(problem);
+  plan.found = true;
+  return plan;
+}
+
+MatmulPlan& MatmulPlans::PlanOf(const MatmulProblem& problem) {
   const auto [it, inserted] = plans_.try_emplace(problem);
   if (inserted) it->second = Make(problem);
   return it->second;
@@ -268,10 +274,11 @@ cublasStatus_t MatmulPlans::Try(Context& context, const MatmulProblem& problem,
 }
 
 bool MatmulPlans::Choose(const MatmulProblem& problem, const cublasLtMatmulAlgo_t* algo) {
-  MatmulPlan& plan = Find(problem);
+  MatmulPlan& plan = PlanOf(problem);
   if (algo == nullptr) {
     CHECK(problem.epilogue != MatmulEpilogue::kNone) << "no algorithm for " << Describe(problem);
     plan.algorithms.clear();
+    plan.chosen = true;
     return true;
   }
   cublasLtMatmulHeuristicResult_t result;
@@ -286,6 +293,7 @@ bool MatmulPlans::Choose(const MatmulProblem& problem, const cublasLtMatmulAlgo_
   });
   plan.algorithms.insert(plan.algorithms.begin(),
                          {*algo, static_cast<int64_t>(result.workspaceSize)});
+  plan.chosen = true;
   return true;
 }
 

@@ -71,6 +71,8 @@ struct MatmulPlan {
   // The one in use, then others that may be faster. None: cuBLASLt has no kernel for this, or it was found slower than the
   // product and its epilogue apart.
   std::vector<MatmulAlgorithm> algorithms;
+  bool chosen = false;  // by Choose
+  bool found = false;   // by Find: an op asked for it
 };
 
 class MatmulPlans {
@@ -99,6 +101,7 @@ class MatmulPlans {
   const std::map<MatmulProblem, MatmulPlan>& plans() const { return plans_; }
 
  private:
+  MatmulPlan& PlanOf(const MatmulProblem& problem);
   MatmulPlan Make(const MatmulProblem& problem) const;
   std::vector<MatmulAlgorithm> AskForAlgorithms(const MatmulProblem& problem,
                                                 const MatmulPlan& plan) const;

@@ -145,4 +145,13 @@ absl::StatusOr<int> UseMatmulTable(Context& context, std::string_view table, int
   return taken;
 }
 
+MatmulKinds KindsRun(Context& context) {
+  MatmulKinds kinds;
+  for (const auto& [problem, plan] : MatmulPlans::Of(context).plans()) {
+    kinds.all += plan.found ? 1 : 0;
+    kinds.by_table += plan.found && plan.chosen ? 1 : 0;
+  }
+  return kinds;
+}
+
 }  // namespace entrain::cuda

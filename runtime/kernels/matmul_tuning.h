@@ -41,6 +41,13 @@ std::string MatmulTable(Context& context);
 // file that it comes from, for messages.
 absl::StatusOr<int> UseMatmulTable(Context& context, std::string_view table, int first_line = 1);
 
+// Of the kinds of product that this context has run so far.
+struct MatmulKinds {
+  int all = 0;
+  int by_table = 0;  // by a choice of a table's
+};
+MatmulKinds KindsRun(Context& context);
+
 }  // namespace entrain
 
 #endif  // ENTRAIN_RUNTIME_KERNELS_MATMUL_TUNING_H_

@@ -13,4 +13,6 @@ absl::StatusOr<int> UseMatmulTable(Context& /*context*/, std::string_view /*tabl
   return 0;
 }
 
+MatmulKinds KindsRun(Context& /*context*/) { return {}; }
+
 }  // namespace entrain::cpu

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "absl/strings/str_cat.h"
 #include "launcher/tuning_table.h"
 #include "tests/support/train_ranks.h"
 
@@ -56,38 +57,58 @@ TEST_F(TunedRunsTest, ATableIsWrittenAndGivesTheSameBitsToOthersAndWhenItIsCut) 
                            HasSubstr("entrain matmul table 2\n")));
   // It continues by its table, whatever the configuration says by now.
   EXPECT_THAT(Run({"--resume", "must", "--set", "train.tune=false"}).output,
-              HasSubstr("products by " + tuned + "/tuning.txt"));
+              HasSubstr("products in " + tuned + "/tuning.txt"));
   EXPECT_EQ(Table(tuned), table);
   const auto bytes = Bytes();
 
-  // Another run, by that table, without a break and without the warm-up of measuring.
+  // Another run, by that table, without a break.
   RunIn("other");
   config_.train.tune = false;
   config_.train.tuning = tuned + "/tuning.txt";
-  Run();
+  const int count = ParseTuningTable(table)->NumProducts();
+  EXPECT_THAT(Run().output, HasSubstr(absl::StrCat(count, " of this run's ", count, " products by ",
+                                                   config_.train.tuning)));
   EXPECT_TRUE(Bytes() == bytes);
   EXPECT_EQ(Table(config_.run.dir), table);
 }
 
+// What is chosen without one is what heuristics propose.
 TEST_F(TunedRunsTest, ATableOfNothingIsNoTable) {
   RunIn("plain");
   EXPECT_THAT(Run().output, HasSubstr("entrain (not measured)"));
   EXPECT_EQ(Table(config_.run.dir), "none");
   const auto bytes = Bytes();
-  // What is chosen is what heuristics propose.
   RunIn("tuned");
   config_.train.tune = true;
   Run({"--stop-at", "1"}, 75);
-  std::string table = Table(config_.run.dir);
-  const size_t place = table.find('\n', table.find("entrain matmul"));
-  table.erase(table.find('\n', place + 1) + 1);
-  RunIn("empty");
-  const std::string path = folder_.path() + "/empty.txt";
-  ASSERT_TRUE(WriteTextAtomically(FileSystem::Posix(), path, table).ok());
+  TuningTable nothing{.products = ParseTuningTable(Table(config_.run.dir))->products};
+  nothing.products.erase(nothing.products.find('\n', nothing.products.find('\n') + 1) + 1);
+  RunIn("cut");
   config_.train.tune = false;
-  config_.train.tuning = path;
-  Run();
+  Run({"--stop-at", "1"}, 75);
+  ASSERT_TRUE(
+      WriteTextAtomically(FileSystem::Posix(), config_.run.dir + "/tuning.txt", ToText(nothing))
+          .ok());
+  EXPECT_THAT(Run().output, HasSubstr("0 products in "));
   EXPECT_TRUE(Bytes() == bytes);
+}
+
+TEST_F(TunedRunsTest, ATableOfWhichARunMakesNoProductIsRefused) {
+  RunIn("fp32");
+  config_.train.tune = true;
+  config_.train.precision = Precision::kFp32;
+  Run({"--stop-at", "1"}, 75);
+  const std::string table = config_.run.dir + "/tuning.txt";
+  RunIn("bf16");
+  config_.train.tune = false;
+  config_.train.tuning = table;
+  config_.train.precision = Precision::kBf16;
+  EXPECT_THAT(Run({"--dry-run"}).output,
+              AllOf(HasSubstr("products in " + table), HasSubstr("a start counts")));
+  EXPECT_THAT(Run({}, 78).error,
+              AllOf(HasSubstr("train.tuning = \"" + table + "\""), HasSubstr("none of its"),
+                    HasSubstr("precision"), HasSubstr("train.tune = true")));
+  EXPECT_EQ(Table(config_.run.dir), "none");
 }
 
 TEST_F(TunedRunsTest, RanksShareTheFirstOnesTable) {

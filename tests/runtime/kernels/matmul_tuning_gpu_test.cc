@@ -147,6 +147,31 @@ TEST(MatmulTableTest, LeavesOutUnknownAlgorithms) {
   EXPECT_EQ(OutBits(*context, kChoice), heuristic);
 }
 
+// Which of a table's products are made here.
+TEST(MatmulTableTest, CountsWhatIsRunByIt) {
+  ENTRAIN_REQUIRE_GPU();
+  const MatmulCase fused = {.m = 16,
+                            .n = 24,
+                            .k = 32,
+                            .dtype = DType::kBf16,
+                            .out_dtype = DType::kBf16,
+                            .epilogue = MatmulEpilogue::kGelu};
+  MatmulCase sum = kChoice;
+  sum.addend = true;
+  const auto first = OtherContext(), second = OtherContext();
+  OutBits(*first, kChoice);
+  OutBits(*first, fused);
+  ASSERT_EQ(UseMatmulTable(*second, MatmulTable(*first)).value(), 2);
+  EXPECT_EQ(KindsRun(*second).all, 0);
+  OutBits(*second, sum);
+  EXPECT_EQ(KindsRun(*second).all, 1);
+  EXPECT_EQ(KindsRun(*second).by_table, 0);
+  OutBits(*second, kChoice);
+  OutBits(*second, kChoice);
+  EXPECT_EQ(KindsRun(*second).all, 2);
+  EXPECT_EQ(KindsRun(*second).by_table, 1);
+}
+
 // ---- tuning ----
 
 TEST(MatmulTuningTest, MeasuresWhatHasRun) {
