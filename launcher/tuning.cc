@@ -50,26 +50,28 @@ AttentionWork AttentionWorkOf(const TrainConfig& config, const MeshShape& mesh) 
 absl::Status RunTuning::Choose(const MeshShape& mesh, const Start& start) {
   start_ = start;
   work_ = AttentionWorkOf(config_, mesh);
-  if (context_.device() == DeviceKind::kCpu) return ChooseOnCpu();
+  if (context_.device() == DeviceKind::kCpu && !stands_in()) return ChooseOnCpu();
   RETURN_IF_ERROR(ReadTable(start.resumed() ? FolderTable() : config_.train.tuning));
   measures_ = AsksForTable(config_) && !start.resumed() && !start.dry_run;
   if (start.resumed() && table_text_.empty()) NoteMissingTable();
   if (start.dry_run && config_.train.tune && !start.resumed())
     text_ = "measured when the run starts";
-  return ChooseAttention();
+  if (!stands_in()) return ChooseAttention();
+  PlanAttention();
+  return absl::OkStatus();
+}
+
+bool RunTuning::stands_in() const {
+  return context_.device() == DeviceKind::kCpu && start_.dry_run &&
+         config_.train.device == DeviceChoice::kCuda;
 }
 
 absl::Status RunTuning::ChooseOnCpu() {
-  const bool stands_in = start_.dry_run && config_.train.device == DeviceChoice::kCuda;
   if (config_.train.attention == AttentionChoice::kCudnn) {
-    if (!stands_in) {
-      return absl::FailedPreconditionError(
-          "train.attention = cudnn: cuDNN needs a GPU, and this run computes on the CPU");
-    }
-    attention_bytes_ = EstimateCudnnWorkspace(work_);
-    attention_text_ = "cuDNN for the backward (asked for), if the GPU's has it";
+    return absl::FailedPreconditionError(
+        "train.attention = cudnn: cuDNN needs a GPU, and this run computes on the CPU");
   }
-  if (stands_in || start_.resumed()) return absl::OkStatus();
+  if (start_.resumed()) return absl::OkStatus();
   if (!config_.train.tuning.empty()) {
     return absl::FailedPreconditionError(
         absl::StrCat("train.tuning = \"", config_.train.tuning,
@@ -153,10 +155,20 @@ absl::Status RunTuning::RefuseOrWarn(const absl::Status& status, const std::stri
   return absl::OkStatus();
 }
 
+void RunTuning::PlanTable(TuningTable table, const std::string& from) {
+  text_ = absl::StrCat(table.NumProducts(), " products in ", from, ", measured on ", table.Place(),
+                       "; a start counts those that this run makes");
+  table_ = std::move(table);
+}
+
 absl::Status RunTuning::TakeTable(const std::string& text, const std::string& from) {
   table_text_ = text;
   absl::StatusOr<TuningTable> table = ParseTuningTable(text);
   if (!table.ok()) return RefuseOrWarn(table.status(), from);
+  if (stands_in()) {
+    PlanTable(*std::move(table), from);
+    return absl::OkStatus();
+  }
   // Before any rank changes anything.
   const std::string here = TuningTable{.products = MatmulTable(context_)}.Place();
   absl::Status mine;
@@ -199,6 +211,21 @@ void RunTuning::UseCudnn(const CudnnBackward& backward, const std::string& why) 
                                  Megabytes(backward.workspace_bytes));
 }
 
+void RunTuning::PlanAttention() {
+  const bool asked = config_.train.attention == AttentionChoice::kCudnn;
+  const MeasuredAttention* measured = MeasuredHere();
+  if (!asked && (measured == nullptr || !measured->cudnn)) return;
+  attention_bytes_ = EstimateCudnnWorkspace(work_);
+  attention_text_ = absl::StrCat("cuDNN for the backward (", asked ? "asked for" : "by the table",
+                                 "), provided that the GPU's machine has it");
+}
+
+const MeasuredAttention* RunTuning::MeasuredHere() const {
+  const bool found = config_.train.attention == AttentionChoice::kAuto && table_ &&
+                     table_->attention && table_->attention->work == work_;
+  return found ? &*table_->attention : nullptr;
+}
+
 absl::Status RunTuning::ChooseAttention() {
   attention_text_ = absl::StrCat(kOurs, " (not measured)");
   if (config_.train.attention == AttentionChoice::kEntrain) {
@@ -206,8 +233,8 @@ absl::Status RunTuning::ChooseAttention() {
     return absl::OkStatus();
   }
   if (config_.train.attention == AttentionChoice::kAuto) {
-    if (!table_ || !table_->attention || table_->attention->work != work_) return absl::OkStatus();
-    return TakeMeasuredAttention(*table_->attention);
+    const MeasuredAttention* measured = MeasuredHere();
+    return measured == nullptr ? absl::OkStatus() : TakeMeasuredAttention(*measured);
   }
   const absl::StatusOr<CudnnBackward> used = UseCudnnBackward(context_, work_);
   const absl::Status status = world_.Agree(used.status(), "choosing cuDNN");

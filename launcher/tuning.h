@@ -31,7 +31,8 @@ class RunTuning {
     bool resumed() const { return !checkpoint.empty(); }
   };
   // Takes the table of the run's folder, when it is resumed, or of train.tuning, and chooses attention's engine. A table that is
-  // not for this GPU is an error of a fresh run and a notice of a resumed one.
+  // not for this GPU is an error of a fresh run and a notice of a resumed one. Where the CPU stands in for a GPU, the table is read and
+  // not taken.
   absl::Status Choose(const MeshShape& mesh, const Start& start);
   // Whether there is something to measure yet, or to count.
   bool measures() const { return measures_; }
@@ -50,12 +51,20 @@ class RunTuning {
 
  private:
   std::string FolderTable() const { return JoinPath(config_.run.dir, "tuning.txt"); }
+  // The CPU is in the place of a GPU that is not here, to plan.
+  bool stands_in() const;
   absl::Status ChooseOnCpu();
   // Of a resumed run without a table.
   void NoteMissingTable();
   absl::Status ReadTable(const std::string& path);
+  // Where there is no GPU to take it.
+  void PlanTable(TuningTable table, const std::string& from);
   absl::Status TakeTable(const std::string& text, const std::string& from);
   absl::Status ChooseAttention();
+  // Where there is no GPU to ask.
+  void PlanAttention();
+  // Of the table, if attention is chosen by it; or null.
+  const MeasuredAttention* MeasuredHere() const;
   absl::Status TakeMeasuredAttention(const MeasuredAttention& measured);
   void UseCudnn(const CudnnBackward& backward, const std::string& why);
   MeasuredAttention MeasureAttention(int64_t later);

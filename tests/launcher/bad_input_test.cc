@@ -137,6 +137,13 @@ TEST_F(BadInputTest, CudaInACpuBuild) {
   Expect(Set("train.device=cuda"), kBadConfig, {"cuda", "cpu"});
 }
 
+TEST_F(BadInputTest, APlannedTableIsMissing) {
+  const std::string missing = folder() + "/gone.txt";
+  Expect(Train({"--dry-run", "--set", "train.device=cuda", "--set", "train.tuning=" + missing}),
+         kBadConfig,
+         {"train.tuning = \"" + missing + "\"", "No such file", "train.tune = true instead"});
+}
+
 TEST_F(BadInputTest, InitFromNothing) {
   Expect(Set("model.init_from=" + folder() + "/nowhere"), kBadConfig, {"nowhere", "No such file"});
 }

@@ -290,6 +290,42 @@ TEST_F(RunTuningTest, ARunWhoseTableIsGoneSaysThatBitsMayDiffer) {
   }
 }
 
+// A dry run on a machine without a GPU checks what can be checked.
+TEST_F(RunTuningTest, WhereTheCpuStandsInATableIsReadAndNotTaken) {
+  ENTRAIN_REQUIRE_GPU();
+  const auto plan = [&] {
+    Chosen planned;
+    RunLocalRanks(1, [&](Communicator& world) {
+      RunTuning tuning(FileSystem::Posix(), config_, Cpu(), world);
+      planned.status = tuning.Choose({}, {.dry_run = true});
+      planned.attention = tuning.attention_text();
+      planned.text = tuning.text();
+      planned.bytes = tuning.attention_bytes();
+    });
+    return planned;
+  };
+  config_.train.tuning = folder_.path() + "/missing.txt";
+  EXPECT_THAT(std::string(plan().status.message()),
+              AllOf(HasSubstr("train.tuning"), HasSubstr("No such file")));
+  const std::string table = Table(true, asked_.name);
+  TakeTable(table.substr(0, table.rfind("checksum")));
+  EXPECT_THAT(std::string(plan().status.message()), HasSubstr("cut off"));
+  TakeTable(table);
+  const Chosen planned = plan();
+  ASSERT_TRUE(planned.status.ok()) << planned.status;
+  EXPECT_THAT(planned.text, AllOf(HasSubstr("0 products in " + config_.train.tuning),
+                                  HasSubstr("measured on " + ParseTuningTable(table)->Place())));
+  EXPECT_EQ(planned.attention,
+            "cuDNN for the backward (by the table), provided that the GPU's machine has it");
+  EXPECT_GT(planned.bytes, 0);
+  config_.train.tuning = "";
+  config_.train.tune = true;
+  EXPECT_EQ(plan().text, "measured when the run starts");
+  config_.train.attention = AttentionChoice::kCudnn;
+  EXPECT_EQ(plan().attention,
+            "cuDNN for the backward (asked for), provided that the GPU's machine has it");
+}
+
 TEST_F(RunTuningTest, OnACpuThereIsNothingToChoose) {
   const auto choose = [&] {
     RunTuning::Start start;
