@@ -20,6 +20,12 @@ absl::StatusOr<std::unique_ptr<Context>> MakeRunContext(DeviceChoice choice,
   return Context::CreateCpu(options.threads);
 }
 
+std::string OnCpu(const Context& context, DeviceChoice choice, const std::string& why) {
+  if (context.device() != DeviceKind::kCpu || choice == DeviceChoice::kCuda) return "";
+  return absl::StrCat("this run computes on the CPU (train.device = ", why.empty() ? "cpu" : why,
+                      ")");
+}
+
 // Of one rank, or in a dry run, there is nothing to exchange.
 absl::Status CheckBackend(CommBackend backend, Communicator& world, const RunDevice& device,
                           const RunDeviceOptions& options) {
@@ -27,10 +33,10 @@ absl::Status CheckBackend(CommBackend backend, Communicator& world, const RunDev
     return absl::OkStatus();
   }
   if (device.context->device() == DeviceKind::kCuda && world.size() == 1) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(
-      "parallel.backend = nccl: ",
-      device.collectives.why.empty() ? "the run computes on the CPU" : device.collectives.why,
-      R"(; set it to "auto" or "mpi")"));
+  return absl::FailedPreconditionError(
+      absl::StrCat("parallel.backend = nccl: ",
+                   device.collectives.why.empty() ? device.on_cpu : device.collectives.why,
+                   R"(; set it to "auto" or "mpi")"));
 }
 
 }  // namespace
@@ -47,6 +53,7 @@ absl::StatusOr<RunDevice> ChooseRunDevice(DeviceChoice choice, Communicator& wor
   // Whoever asked for CUDA and got the CPU only plans.
   device.kind = choice == DeviceChoice::kCuda ? DeviceKind::kCuda : device.context->device();
   device.description = device.context->Description();
+  device.on_cpu = OnCpu(*device.context, choice, why);
   if (!why.empty()) absl::StrAppend(&device.description, " (", why, ")");
   device.collectives = ChooseDeviceCollectives(
       *device.context, world,

@@ -18,6 +18,8 @@ struct RunDevice {
   DeviceKind kind = DeviceKind::kCpu;
   // "NVIDIA H200, 140 GiB, sm_90 (auto: a usable GPU)": for the banner.
   std::string description;
+  // "this run computes on the CPU (train.device = auto: ...)": for messages about what needs a GPU. "" on one.
+  std::string on_cpu;
   DeviceCollectives collectives;
 };
 

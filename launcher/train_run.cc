@@ -52,7 +52,8 @@ absl::Status TrainRun::SetUp() {
   if (config_.train.tf32) RETURN_IF_ERROR(UseTf32());
   RETURN_IF_ERROR(CheckStepGraph(config_, device_.kind, Shape().world()));
   const std::string checkpoint = checkpoints_.last() ? checkpoints_.last()->path : "";
-  RETURN_IF_ERROR(tuning_.Choose(Shape(), {.checkpoint = checkpoint, .dry_run = options_.dry_run}));
+  RETURN_IF_ERROR(tuning_.Choose(
+      Shape(), {.checkpoint = checkpoint, .dry_run = options_.dry_run, .on_cpu = device_.on_cpu}));
   plan.attention = tuning_.attention_bytes();
   if (options_.dry_run) {
     if (const auto& resumed = checkpoints_.last()) {
@@ -74,7 +75,7 @@ absl::Status TrainRun::SetUp() {
 absl::Status TrainRun::UseTf32() {
   if (device_.kind == DeviceKind::kCpu) {
     return absl::InvalidArgumentError(
-        "train.tf32 = true is of GPUs, and this run computes on the CPU; set it to false");
+        absl::StrCat("train.tf32 = true is of GPUs, and ", device_.on_cpu, "; set it to false"));
   }
   if (device_.context->device() != DeviceKind::kCpu) AllowTf32(*device_.context);
   return absl::OkStatus();

@@ -69,13 +69,14 @@ bool RunTuning::stands_in() const {
 absl::Status RunTuning::ChooseOnCpu() {
   if (config_.train.attention == AttentionChoice::kCudnn) {
     return absl::FailedPreconditionError(
-        "train.attention = cudnn: cuDNN needs a GPU, and this run computes on the CPU");
+        absl::StrCat("train.attention = cudnn: cuDNN needs a GPU, and ", start_.on_cpu,
+                     R"(; set it to "entrain" or "auto")"));
   }
   if (start_.resumed()) return absl::OkStatus();
   if (!config_.train.tuning.empty()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("train.tuning = \"", config_.train.tuning,
-                     "\" is for a GPU, and this run computes on the CPU"));
+    return absl::FailedPreconditionError(absl::StrCat("train.tuning = \"", config_.train.tuning,
+                                                      "\" is for a GPU, and ", start_.on_cpu,
+                                                      "; leave it out to compute there"));
   }
   if (config_.train.tune) {
     notices_.emplace_back("train.tune: there is nothing to choose on the CPU, nothing is measured");

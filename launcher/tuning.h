@@ -27,6 +27,7 @@ class RunTuning {
   struct Start {
     std::string checkpoint;  // from which the run continues; "": it starts
     bool dry_run = false;    // the device may be a stand-in
+    std::string on_cpu;      // RunDevice's: that the CPU computes, and why
 
     bool resumed() const { return !checkpoint.empty(); }
   };

@@ -137,6 +137,24 @@ TEST_F(BadInputTest, CudaInACpuBuild) {
   Expect(Set("train.device=cuda"), kBadConfig, {"cuda", "cpu"});
 }
 
+// Why the CPU computes, and what to do.
+TEST_F(BadInputTest, WhatNeedsAGpu) {
+  const std::string on_cpu = "this run computes on the CPU (train.device = ";
+  const std::vector<std::vector<std::string>> asked = {
+      {"train.attention=cudnn", "train.attention = cudnn: ", "set it to \"entrain\" or \"auto\""},
+      {"train.tuning=t.txt", "train.tuning = \"t.txt\"", "leave it out"},
+      {"train.tf32=true", "train.tf32 = true", "set it to false"},
+      {"parallel.backend=nccl", "parallel.backend = nccl", "set it to \"auto\" or \"mpi\""}};
+  for (const auto& row : asked) {
+    const std::string precision = row[0] == "train.tf32=true" ? "fp32" : "bf16";
+    Expect(Train({"--set", "model.temperature=none", "--set", "train.precision=" + precision,
+                  "--set", row[0]}),
+           kBadConfig, {row[1], on_cpu + "auto: this build has no CUDA backend", row[2]});
+  }
+  Expect(Train({"--set", "train.tuning=t.txt", "--set", "train.device=cpu"}), kBadConfig,
+         {on_cpu + "cpu)"});
+}
+
 TEST_F(BadInputTest, APlannedTableIsMissing) {
   const std::string missing = folder() + "/gone.txt";
   Expect(Train({"--dry-run", "--set", "train.device=cuda", "--set", "train.tuning=" + missing}),

@@ -328,7 +328,7 @@ TEST_F(RunTuningTest, WhereTheCpuStandsInATableIsReadAndNotTaken) {
 
 TEST_F(RunTuningTest, OnACpuThereIsNothingToChoose) {
   const auto choose = [&] {
-    RunTuning::Start start;
+    const RunTuning::Start start{.on_cpu = "the CPU computes (no driver)"};
     std::string notice;
     absl::Status status;
     RunLocalRanks(1, [&](Communicator& world) {
@@ -345,10 +345,12 @@ TEST_F(RunTuningTest, OnACpuThereIsNothingToChoose) {
   EXPECT_THAT(choose(), HasSubstr("nothing to choose on the CPU"));
   config_.train.tune = false;
   config_.train.tuning = "a";
-  EXPECT_THAT(choose(), HasSubstr("computes on the CPU"));
+  EXPECT_THAT(choose(), AllOf(HasSubstr("train.tuning = \"a\""), HasSubstr("no driver"),
+                              HasSubstr("leave it out")));
   config_.train.tuning = "";
   config_.train.attention = AttentionChoice::kCudnn;
-  EXPECT_THAT(choose(), HasSubstr("cuDNN needs a GPU"));
+  EXPECT_THAT(choose(), AllOf(HasSubstr("cuDNN needs a GPU, and the CPU computes (no driver)"),
+                              HasSubstr(R"(set it to "entrain" or "auto")")));
 }
 
 }  // namespace
