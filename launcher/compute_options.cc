@@ -14,23 +14,29 @@ absl::StatusOr<std::unique_ptr<Context>> MakeCudaContext(int threads, int local_
   return Context::CreateCuda(local_rank % devices, threads);
 }
 
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<Context>> MakeContext(DeviceChoice choice, int threads,
-                                                     int local_rank, std::string* why) {
+// `option`: by which the choice was made.
+absl::StatusOr<std::unique_ptr<Context>> MakeChosen(DeviceChoice choice, const char* option,
+                                                    int threads, int local_rank, std::string* why) {
   if (why != nullptr) why->clear();
   if (choice == DeviceChoice::kCpu) return Context::CreateCpu(threads);
   absl::StatusOr<std::unique_ptr<Context>> cuda = MakeCudaContext(threads, local_rank);
   const std::string missing(cuda.status().message());
   if (choice == DeviceChoice::kCuda && !cuda.ok()) {
-    return absl::Status(cuda.status().code(),
-                        absl::StrCat("device = cuda: ", missing,
-                                     R"(; to compute on the CPU set it to "cpu" or "auto")"));
+    return absl::Status(
+        cuda.status().code(),
+        absl::StrCat(option, " cuda: ", missing, "; to compute on the CPU give it cpu or auto"));
   }
   if (choice == DeviceChoice::kAuto && why != nullptr) {
     *why = cuda.ok() ? "auto: a usable GPU" : absl::StrCat("auto: ", missing);
   }
   return cuda.ok() ? std::move(cuda) : Context::CreateCpu(threads);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Context>> MakeContext(DeviceChoice choice, int threads,
+                                                     int local_rank, std::string* why) {
+  return MakeChosen(choice, "train.device =", threads, local_rank, why);
 }
 
 void AddComputeOptions(CLI::App& command, ComputeOptions* options) {
@@ -47,7 +53,8 @@ void AddComputeOptions(CLI::App& command, ComputeOptions* options) {
 }
 
 absl::StatusOr<std::unique_ptr<Context>> MakeContext(const ComputeOptions& options) {
-  return MakeContext(*kDeviceChoiceNames.Find(options.device), options.threads);
+  return MakeChosen(*kDeviceChoiceNames.Find(options.device), "--device", options.threads, 0,
+                    nullptr);
 }
 
 DType ComputeDType(const ComputeOptions& options) {

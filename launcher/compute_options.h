@@ -12,8 +12,8 @@
 namespace entrain {
 
 // "auto" takes a GPU when one is usable, else the CPU. `threads`: 0 for one a core. local_rank: of this process among those
-// of the host, which share its GPUs in turn. The error of a GPU that was asked for says what is missing and what to choose
-// instead. *why, unless null: why auto took what it took; "" when it was not asked to choose.
+// of the host, which share its GPUs in turn. The error of a GPU that was asked for names train.device, says what is missing and what
+// to choose instead. *why, unless null: why auto took what it took; "" when it was not asked to choose.
 absl::StatusOr<std::unique_ptr<Context>> MakeContext(DeviceChoice choice, int threads,
                                                      int local_rank = 0,
                                                      std::string* why = nullptr);
@@ -27,7 +27,7 @@ struct ComputeOptions {
 
 void AddComputeOptions(CLI::App& command, ComputeOptions* options);
 
-// Of options that were parsed.
+// Of options that were parsed; the error names --device.
 absl::StatusOr<std::unique_ptr<Context>> MakeContext(const ComputeOptions& options);
 DType ComputeDType(const ComputeOptions& options);
 

@@ -134,7 +134,14 @@ TEST_F(BadInputTest, BatchNotDivisibleByMicroBatch) {
 }
 
 TEST_F(BadInputTest, CudaInACpuBuild) {
-  Expect(Set("train.device=cuda"), kBadConfig, {"cuda", "cpu"});
+  Expect(Set("train.device=cuda"), kBadConfig,
+         {"entrain: train.device = cuda: this build has no CUDA backend", "cpu or auto"});
+  for (const std::string command : {"eval", "sample"}) {
+    std::vector<std::string> words = {command, "--model", folder(), "--device", "cuda"};
+    if (command == "eval") words.insert(words.end(), {"--tokens", "t"});
+    Expect(RunEntrain(words), kBadConfig,
+           {"entrain: --device cuda: this build has no CUDA backend", "cpu or auto"});
+  }
 }
 
 // Why the CPU computes, and what to do.
