@@ -28,8 +28,6 @@ namespace entrain {
 
 // "2.28.9": of the library that was found, or why there is none.
 absl::StatusOr<std::string> NcclVersion();
-// Names a context's GPU among those of all hosts: two ranks that have the same cannot be in one NCCL communicator.
-std::string NcclDevice(const Context& context);
 // Sets NCCL's environment variables, those that the user has not set, before the first communicator: an order among the
 // communicators of a process and, when deterministic, fixed ways to sum. Returns them: "NCCL_ALGO=Ring, …".
 std::string SetUpNccl(bool deterministic);

@@ -8,6 +8,7 @@
 #include "parallel/comm/communicator_staged.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status.h"
+#include "runtime/device/device_facts.h"
 #ifdef ENTRAIN_NCCL
 #include "parallel/comm/communicator_nccl.h"
 #endif
@@ -18,7 +19,6 @@ namespace {
 // The one place where it is asked whether NCCL is built in.
 #ifdef ENTRAIN_NCCL
 absl::StatusOr<std::string> VersionHere() { return NcclVersion(); }
-std::string DeviceHere(const Context& context) { return NcclDevice(context); }
 std::string SettingsHere(bool deterministic) { return NcclSettings(deterministic); }
 
 DeviceCollectives ByNccl(Context& context, Communicator& world,
@@ -35,7 +35,6 @@ DeviceCollectives ByNccl(Context& context, Communicator& world,
 absl::StatusOr<std::string> VersionHere() {
   return absl::FailedPreconditionError("this program was built without NCCL");
 }
-std::string DeviceHere(const Context& /*context*/) { return ""; }
 std::string SettingsHere(bool /*deterministic*/) { return ""; }
 
 DeviceCollectives ByNccl(Context& /*context*/, Communicator& /*world*/,
@@ -55,7 +54,7 @@ NcclOfRanks AskRanks(Context& context, Communicator& world, bool deterministic) 
   const absl::StatusOr<std::string> version = VersionHere();
   return {.versions = world.GatherText(version.value_or(""), "versions of NCCL"),
           .lacks = world.GatherText(std::string(version.status().message()), "who has NCCL"),
-          .devices = world.GatherText(DeviceHere(context), "GPUs of ranks"),
+          .devices = world.GatherText(FactsOf(context).identity, "GPUs of ranks"),
           .settings = world.GatherText(SettingsHere(deterministic), "settings of NCCL")};
 }
 

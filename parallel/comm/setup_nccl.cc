@@ -1,21 +1,16 @@
-#include <cuda_runtime.h>
 #include <nccl.h>
 
 #include <cstdlib>
-#include <fstream>
 #include <mutex>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "parallel/comm/communicator_nccl.h"
 #include "parallel/comm/library_nccl.h"
 #include "runtime/base/check.h"
-#include "runtime/device/cuda_check.h"
-#include "runtime/device/cuda_device.h"
 
 namespace entrain {
 namespace {
@@ -59,13 +54,6 @@ std::vector<Value> SetAll(bool deterministic) {
   return values;
 }
 
-// The same in all containers of a host, and on no other host.
-std::string HostId() {
-  std::string id;
-  std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), id);
-  return id;
-}
-
 }  // namespace
 
 absl::StatusOr<std::string> NcclVersion() {
@@ -73,13 +61,6 @@ absl::StatusOr<std::string> NcclVersion() {
   int version = 0;
   CHECK(nccl::Library().get_version(&version) == ncclSuccess);
   return absl::StrCat(version / 10000, ".", version / 100 % 100, ".", version % 100);
-}
-
-std::string NcclDevice(const Context& context) {
-  cudaDeviceProp properties;
-  CHECK_CUDA(cudaGetDeviceProperties(&properties, context.cuda().ordinal));
-  return absl::StrFormat("%s %04x:%02x:%02x", HostId(), properties.pciDomainID, properties.pciBusID,
-                         properties.pciDeviceID);
 }
 
 std::string SetUpNccl(bool deterministic) {

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "parallel/sharded_row_norms.h"
 #include "parallel/vocab_cross_entropy.h"
+#include "runtime/device/gpu_limits.h"
 #include "runtime/kernels/activation.h"
 #include "runtime/kernels/adamw.h"
 #include "runtime/kernels/attention.h"

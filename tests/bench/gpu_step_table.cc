@@ -14,6 +14,7 @@
 #include "parallel/comm/communicator_host.h"
 #include "runtime/base/check.h"
 #include "runtime/base/philox.h"
+#include "runtime/device/gpu_limits.h"
 #include "runtime/kernels/matmul_tuning.h"
 #include "tests/bench/gpu_timing.h"
 

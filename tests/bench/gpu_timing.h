@@ -1,12 +1,10 @@
-// What a GPU can do at most, and how long ops take on it.
+// How long ops take on a GPU.
 #ifndef ENTRAIN_TESTS_BENCH_GPU_TIMING_H_
 #define ENTRAIN_TESTS_BENCH_GPU_TIMING_H_
 
 #include <algorithm>
 #include <cstdint>
 #include <functional>
-#include <string>
-#include <string_view>
 #include <vector>
 
 #include "runtime/device/buffer.h"
@@ -16,33 +14,6 @@
 #include "runtime/device/device_memory.h"
 
 namespace entrain {
-
-// Of the data sheet; 0: not known.
-struct GpuLimits {
-  double bf16_flops = 0.0;  // dense, tensor cores
-  double bytes = 0.0;       // of device memory, a second
-};
-
-inline GpuLimits LimitsOf(std::string_view device) {
-  struct Known {
-    std::string_view part;  // of the device's name; the first that fits counts
-    GpuLimits limits;
-  };
-  static constexpr Known kKnown[] = {
-      {"H200 NVL", {835e12, 4.8e12}},
-      {"H200", {989e12, 4.8e12}},
-      {"H100 PCIe", {756e12, 2.0e12}},
-      {"H100 NVL", {835e12, 3.9e12}},
-      {"H100", {989e12, 3.35e12}},
-      {"A100-SXM4-40GB", {312e12, 1.555e12}},
-      {"A100-PCIE-40GB", {312e12, 1.555e12}},
-      {"A100", {312e12, 2.0e12}},
-  };
-  for (const Known& known : kKnown) {
-    if (device.find(known.part) != std::string_view::npos) return known.limits;
-  }
-  return {};
-}
 
 inline double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());

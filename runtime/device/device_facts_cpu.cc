@@ -1,0 +1,7 @@
+#include "runtime/device/device_facts.h"
+
+namespace entrain::cpu {
+
+DeviceFacts FactsOf(const Context& /*context*/) { return {}; }
+
+}  // namespace entrain::cpu
