@@ -33,6 +33,7 @@ Json RecordOf(const StepMetrics& metrics) {
                {"tokens", metrics.tokens},
                {"seconds", metrics.seconds},
                {"tokens_per_second", metrics.tokens_per_second}};
+  if (metrics.mfu) json["mfu"] = *metrics.mfu;
   if (metrics.skipped) json["skipped"] = true;
   if (metrics.validation_loss) json["validation_loss"] = *metrics.validation_loss;
   if (metrics.times) {

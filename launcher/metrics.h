@@ -37,6 +37,7 @@ struct StepMetrics {
   int64_t tokens = 0;              // trained on since step 0
   double seconds = 0.0;            // of training since step 0
   double tokens_per_second = 0.0;  // since the last record
+  std::optional<double> mfu;       // of the GPUs' dense bf16 peak, where it is known
   bool skipped = false;            // a non-finite loss or gradient: no update was made
   std::optional<EntropyMetrics> entropy;
   std::optional<HeadTable> threshold;  // θ

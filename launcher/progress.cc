@@ -59,9 +59,13 @@ std::string HumanCount(double count) {
   return absl::StrFormat("%.*f%s", digits, count, unit);
 }
 
-std::string ProgressLine(const StepMetrics& metrics, int64_t total_steps, double flops_per_token,
+std::string MfuText(std::optional<double> mfu) {
+  return mfu ? absl::StrFormat("MFU %.1f%%", 100.0 * *mfu) : "MFU n/a";
+}
+
+std::string ProgressLine(const StepMetrics& metrics, const ProgressOptions& options,
                          double eta_seconds) {
-  std::string line = StepText(metrics.step, total_steps);
+  std::string line = StepText(metrics.step, options.total_steps);
   line += absl::StrFormat("  loss %.4f  penalty %.4f", metrics.loss, metrics.penalty);
   if (metrics.validation_loss) line += absl::StrFormat("  val %.4f", *metrics.validation_loss);
   if (metrics.entropy) {
@@ -69,10 +73,11 @@ std::string ProgressLine(const StepMetrics& metrics, int64_t total_steps, double
     line += "  overload " + Percent(shares[3]) + "  collapse " + Percent(shares[0]);
   }
   line += absl::StrFormat("  lr %.1e  %s tok/s", metrics.lr, HumanCount(metrics.tokens_per_second));
-  if (flops_per_token > 0.0) {
-    const double gflops = 1e-9 * flops_per_token * metrics.tokens_per_second;
+  if (options.flops_per_token > 0.0) {
+    const double gflops = 1e-9 * options.flops_per_token * metrics.tokens_per_second;
     line += absl::StrFormat("  %s GFLOP/s", HumanCount(gflops));
   }
+  if (options.on_gpu) line += "  " + MfuText(metrics.mfu);
   line += "  ETA " + HumanDuration(eta_seconds);
   return metrics.skipped ? line + "  SKIPPED" : line;
 }
@@ -112,8 +117,7 @@ void Progress::Step(int64_t step) {
 
 void Progress::Log(const StepMetrics& metrics) {
   step_ = metrics.step;
-  Say(ProgressLine(metrics, options_.total_steps, options_.flops_per_token,
-                   EtaSeconds(metrics.step)));
+  Say(ProgressLine(metrics, options_, EtaSeconds(metrics.step)));
 }
 
 void Progress::Say(const std::string& text) {

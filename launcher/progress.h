@@ -18,21 +18,24 @@ std::string HumanDuration(double seconds);
 // "950", "12.3k", "4.56M", "1.20G": three digits.
 std::string HumanCount(double count);
 
-// "step  120/1000  loss 4.1234  penalty 0.0123  overload 12%  collapse 3%  lr 9.8e-04  12.3k tok/s
-// 210 GFLOP/s  ETA 3m12s". overload and collapse are the last and the first bucket share, left
-// out without entropies; "val 4.2" is added on validation, "SKIPPED" where no update was made;
-// GFLOP/s is left out without flops_per_token.
-std::string ProgressLine(const StepMetrics& metrics, int64_t total_steps, double flops_per_token,
-                         double eta_seconds);
+// "MFU 41.2%": the share of what the GPUs can do at most; "MFU n/a" where that is not known.
+std::string MfuText(std::optional<double> mfu);
 
 struct ProgressOptions {
   int64_t first_step = 0;  // optimizer steps done before this process
   int64_t total_steps = 0;
   double flops_per_token = 0.0;  // of forward and backward; 0: not shown
+  bool on_gpu = false;           // MFU is shown
   std::FILE* out = stdout;
   std::optional<bool> terminal;  // nothing: whether `out` is one
   std::optional<int> columns;    // of the bar; nothing: the terminal's
 };
+
+// "step  120/1000  loss 4.1234  penalty 0.0123  overload 12%  collapse 3%  lr 9.8e-04  12.3k tok/s
+// 210 GFLOP/s  MFU 41.2%  ETA 3m12s". overload and collapse are the last and the first bucket share, left
+// out without entropies; "val 4.2" is added on validation, "SKIPPED" where no update was made.
+std::string ProgressLine(const StepMetrics& metrics, const ProgressOptions& options,
+                         double eta_seconds);
 
 // The bar lives on the last line of the terminal: a line clears it, is printed, and the bar is
 // drawn again below. To a file only lines go. For one thread.

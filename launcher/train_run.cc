@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "launcher/device_limits.h"
+#include "launcher/gpu_peak.h"
 #include "launcher/model_files.h"
 #include "launcher/same_everywhere.h"
 #include "launcher/start_banner.h"
@@ -66,6 +67,7 @@ absl::Status TrainRun::SetUp() {
   RETURN_IF_ERROR(world.Agree(CheckMemory(plan), "taking memory"));
   AllocateForTraining(config_, *device_.context, mesh_, *model_);
   RETURN_IF_ERROR(Tune(plan));
+  gpu_peak_ = PeakOfAllGpus(*device_.context, world);
   RETURN_IF_ERROR(world.Agree(LoadValues(), "loading values"));
   checkpoints_.Attach(*device_.context, *model_, *trainer_, *supervision_.watchdog);
   PrintBanner(plan);
@@ -264,6 +266,7 @@ absl::StatusOr<Verdict> TrainRun::RunSteps() {
       ProgressOptions{.first_step = first,
                       .total_steps = config_.train.steps,
                       .flops_per_token = TrainingFlopsPerToken(config_.model),
+                      .on_gpu = device_.context->device() != DeviceKind::kCpu,
                       .terminal = options_.launched ? std::optional(false) : std::nullopt});
   start_ = SteadyClock::now();
   last_log_tokens_ = trainer_->counters().tokens;
@@ -356,6 +359,10 @@ absl::Status TrainRun::LogStep(const StepReport& report, std::optional<double> v
                       .times = std::exchange(times_since_log_, StepTimes())};
   metrics.tokens_per_second = static_cast<double>(counters.tokens - last_log_tokens_) /
                               std::max(seconds - last_log_seconds_, 1e-9);
+  if (gpu_peak_ > 0.0) {
+    const double flops = UsualFlopsPerToken(config_.model, model_->params().num_elements());
+    metrics.mfu = flops * metrics.tokens_per_second / gpu_peak_;
+  }
   if (model_->regularizer() != nullptr) {
     metrics.threshold = report.threshold;
     metrics.gate = report.gate;

@@ -15,4 +15,11 @@ double TrainingFlopsPerToken(const ModelConfig& config) {
   return 3.0 * 2.0 * (matrices + attention);
 }
 
+double UsualFlopsPerToken(const ModelConfig& config, int64_t parameters) {
+  const int64_t padding = (config.padded_vocab() - config.vocab) * config.width;
+  const auto attention =
+      static_cast<double>(config.layers * config.width) * static_cast<double>(config.context);
+  return 6.0 * (static_cast<double>(parameters + padding) + attention);
+}
+
 }  // namespace entrain

@@ -10,7 +10,9 @@
 #include <utility>
 
 #include "launcher/memory_plan.h"
+#include "launcher/progress.h"
 #include "launcher/trainer.h"
+#include "model/step_cost.h"
 #include "parallel/comm/communicator_host.h"
 #include "runtime/base/check.h"
 #include "runtime/base/philox.h"
@@ -167,14 +169,6 @@ class TimedRun {
   int left_out_ = 0;
 };
 
-// Floating-point operations of a token, as reports on other trainers count them: 6N and the causal half of attention.
-double UsualFlopsPerToken(const ModelConfig& config, const ParamSet& params) {
-  const int64_t padding = (config.padded_vocab() - config.vocab) * config.width;
-  const auto parameters = static_cast<double>(params.num_elements() + padding);
-  return 6.0 * (parameters + static_cast<double>(config.layers * config.width) *
-                                 static_cast<double>(config.context));
-}
-
 nlohmann::ordered_json Describe(const StepCase& step_case) {
   const ModelConfig& model = step_case.config.model;
   return {{"kind", "step"},
@@ -262,13 +256,13 @@ void RunStepCase(Context& context, const StepCase& step_case, const GpuResults& 
   const TrainConfig& config = step_case.config;
   const double rate =
       static_cast<double>(config.train.global_batch * config.model.context) / Median(seconds);
-  const double flops = rate * UsualFlopsPerToken(config.model, run.model().params());
+  const double flops = rate * UsualFlopsPerToken(config.model, run.model().params().num_elements());
   const double limit = LimitsOf(context.cuda().name).bf16_flops;
   const int64_t bytes = free_before - MemoryOf(context).free;
   std::printf("%-40s %9.0f tokens/s %8.2f ms %7.1f TFLOP/s ", step_case.name.c_str(), rate,
               1e3 * Median(seconds), flops / 1e12);
-  if (limit > 0.0) std::printf("MFU %4.1f %% ", 100.0 * flops / limit);
-  std::printf("%6.2f GB%s\n", static_cast<double>(bytes) / 1e9,
+  const std::optional<double> mfu = limit > 0.0 ? std::optional(flops / limit) : std::nullopt;
+  std::printf("%9s %6.2f GB%s\n", MfuText(mfu).c_str(), static_cast<double>(bytes) / 1e9,
               run.left_out() > 0 ? "  (steps that were not finite)" : "");
   const nlohmann::ordered_json shares = Shares(run.TakeTimes());
   std::printf("  its time:");
@@ -283,7 +277,7 @@ void RunStepCase(Context& context, const StepCase& step_case, const GpuResults& 
   result["tokens_per_second"] = rate;
   result["seconds"] = Median(seconds);
   result["flops_per_second"] = flops;
-  if (limit > 0.0) result["mfu"] = flops / limit;
+  if (mfu) result["mfu"] = *mfu;
   result["bytes"] = bytes;
   results.Add(result);
 }

@@ -12,6 +12,7 @@ namespace entrain {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class DeviceSwitchTest : public TrainRanksTest {
  protected:
@@ -117,11 +118,13 @@ TEST_F(DeviceSwitchTest, ACheckpointOfOneDeviceContinuesOnTheOther) {
   config_.train.device = DeviceChoice::kCpu;
   RunIn("cpu");
   const std::vector<double> cpu = Losses();
+  EXPECT_THAT(output_, Not(HasSubstr("MFU")));
   RunIn("back_and_forth");
   Losses({}, {"--stop-at", "3"}, 75);
   config_.train.device = DeviceChoice::kCuda;
   Losses({}, {"--stop-at", "6", "--resume", "must"}, 75);
   EXPECT_THAT(output_, HasSubstr("sm_"));
+  EXPECT_THAT(output_, HasSubstr("GFLOP/s  MFU "));
   config_.train.device = DeviceChoice::kCpu;
   ExpectNear(Losses({}, {"--resume", "must"}), cpu);
 }

@@ -34,6 +34,7 @@ StepMetrics Complete() {
   metrics.tokens = 4096;
   metrics.seconds = 1.5;
   metrics.tokens_per_second = 2730.6666666666665;
+  metrics.mfu = 0.375;
   metrics.skipped = true;
   metrics.entropy = EntropyMetrics{.mean = {{1.0, 2.0}},
                                    .min = {{0.0, 0.5}},
@@ -62,7 +63,7 @@ TEST(MetricsLineTest, HasEveryFieldAtFullPrecision) {
   EXPECT_EQ(json::parse(line),
             json::parse(R"({"step": 7, "loss": 0.3333333333333333, "penalty": 0.1, "total": 0.2,
                            "grad_norm": 1e-30, "lr": 0.001, "tokens": 4096, "seconds": 1.5,
-                           "tokens_per_second": 2730.6666666666665, "skipped": true,
+                           "tokens_per_second": 2730.6666666666665, "mfu": 0.375, "skipped": true,
                            "validation_loss": 4.125, "buckets": [0.0, 0.5, 0.5, 0.0],
                            "layer_entropy": [1.5],
                            "head_entropy": {"mean": [[1.0, 2.0]], "min": [[0.0, 0.5]],
@@ -76,7 +77,7 @@ TEST(MetricsLineTest, HasEveryFieldAtFullPrecision) {
 
 TEST(MetricsLineTest, LeavesOutWhatIsAbsent) {
   const json record = json::parse(ToJsonLine(AtStep(1)));
-  for (const char* name : {"times", "skipped", "validation_loss", "buckets", "layer_entropy",
+  for (const char* name : {"mfu", "times", "skipped", "validation_loss", "buckets", "layer_entropy",
                            "head_entropy", "threshold", "gate", "nonfinite"}) {
     EXPECT_FALSE(record.contains(name)) << name;
   }

@@ -57,13 +57,20 @@ StepMetrics Metrics() {
 TEST(ProgressLineTest, HasEverythingOfAStep) {
   StepMetrics metrics = Metrics();
   metrics.entropy = EntropyMetrics{.buckets = {0.03, 0.25, 0.60, 0.12}};
-  EXPECT_EQ(ProgressLine(metrics, 1000, 17e6, 192),
-            "step  120/1000  loss 4.1234  penalty 0.0123  overload 12%  collapse 3%  lr 9.8e-04  "
-            "12.3k tok/s  210 GFLOP/s  ETA 3m12s");
+  metrics.mfu = 0.4123;
+  EXPECT_EQ(
+      ProgressLine(metrics, {.total_steps = 1000, .flops_per_token = 17e6, .on_gpu = true}, 192),
+      "step  120/1000  loss 4.1234  penalty 0.0123  overload 12%  collapse 3%  lr 9.8e-04  "
+      "12.3k tok/s  210 GFLOP/s  MFU 41.2%  ETA 3m12s");
+}
+
+TEST(ProgressLineTest, SaysOfAGpuThatItsPeakIsNotKnown) {
+  EXPECT_THAT(ProgressLine(Metrics(), {.total_steps = 120, .on_gpu = true}, 0.0),
+              HasSubstr("12.3k tok/s  MFU n/a  ETA"));
 }
 
 TEST(ProgressLineTest, LeavesOutWhatIsUnknown) {
-  EXPECT_EQ(ProgressLine(Metrics(), 120, 0.0, 0.0),
+  EXPECT_EQ(ProgressLine(Metrics(), {.total_steps = 120}, 0.0),
             "step 120/120  loss 4.1234  penalty 0.0123  lr 9.8e-04  12.3k tok/s  ETA 0s");
 }
 
@@ -72,7 +79,7 @@ TEST(ProgressLineTest, SaysValidationAndSkippedUpdates) {
   metrics.loss = std::numeric_limits<double>::quiet_NaN();
   metrics.validation_loss = 4.5;
   metrics.skipped = true;
-  const std::string line = ProgressLine(metrics, 1000, 0.0, 0.0);
+  const std::string line = ProgressLine(metrics, {.total_steps = 1000}, 0.0);
   EXPECT_THAT(line, HasSubstr("loss nan"));
   EXPECT_THAT(line, HasSubstr("val 4.5000"));
   EXPECT_THAT(line, EndsWith("SKIPPED"));
