@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "launcher/commands.h"
 #include "launcher/entropy_table.h"
@@ -43,6 +44,16 @@ void PrintSummary(const CheckpointReader& reader, const TrainConfig& config,
               config.data.train.c_str(), counters.data_fingerprint.c_str());
 }
 
+// As far as it was recorded.
+void PrintComputedBy(const ComputedBy& by) {
+  for (const auto& [name, text] : {std::pair("written by", by.program),
+                                   {"device", by.device},
+                                   {"libraries", by.libraries},
+                                   {"collectives", by.collectives}}) {
+    if (!text.empty()) std::printf("%-13s %s\n", name, text.c_str());
+  }
+}
+
 void PrintTensors(const CheckpointReader& reader) {
   std::printf("\ntensors\n");
   for (const CheckpointReader::TensorInfo& tensor : reader.tensors()) {
@@ -61,6 +72,7 @@ absl::Status RunInspect(const InspectOptions& options) {
                    ParseTrainConfig(reader.config_toml(), JoinPath(path, "config.toml"), {}));
   ASSIGN_OR_RETURN(const TrainCounters counters, ParseTrainCounters(reader.state_json(), path));
   PrintSummary(reader, config, counters, manifest);
+  PrintComputedBy(reader.computed_by());
   if (options.tensors) PrintTensors(reader);
   if (!counters.head_entropy.empty()) {
     std::printf("\n%s", EntropyTable(counters.head_entropy, config.model.context).c_str());

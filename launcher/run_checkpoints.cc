@@ -16,10 +16,12 @@ RunCheckpoints::RunCheckpoints(FileSystem& fs, const TrainConfig& config, const 
       store_(fs, JoinPath(config.run.dir, "checkpoints")),
       retention_{.keep = config.checkpoint.keep, .keep_every = config.checkpoint.keep_every} {}
 
-void RunCheckpoints::Attach(Context& context, Model& model, Trainer& trainer, Watchdog& watchdog) {
+void RunCheckpoints::Attach(Context& context, Model& model, Trainer& trainer,
+                            const ComputedBy& computed_by, Watchdog& watchdog) {
   context_ = &context;
   model_ = &model;
   trainer_ = &trainer;
+  computed_by_ = &computed_by;
   watchdog_ = &watchdog;
   if (last_) watchdog.Committed(last_->step, last_->path);
   if (!config_.checkpoint.background) return;
@@ -99,6 +101,7 @@ CheckpointContents RunCheckpoints::Contents() const {
     config.init_from.clear();
     contents.state_json = ToJson(counters);
     contents.config_toml = ToToml(config);
+    contents.computed_by = *computed_by_;
   }
   return contents;
 }

@@ -35,8 +35,10 @@ class RunCheckpoints {
   const std::optional<CheckpointInfo>& last() const { return last_; }
   void ContinueFrom(CheckpointInfo checkpoint) { last_ = std::move(checkpoint); }
 
-  // What is to be saved and who watches; all must outlive it. With checkpoint.background takes the memory of the copy.
-  void Attach(Context& context, Model& model, Trainer& trainer, Watchdog& watchdog);
+  // What is to be saved, what computes it and who watches; all must outlive it. With checkpoint.background takes the memory of
+  // the copy.
+  void Attach(Context& context, Model& model, Trainer& trainer, const ComputedBy& computed_by,
+              Watchdog& watchdog);
 
   // Between two steps. Who asks for a checkpoint, or leaves, waits until it is committed; one that only falls due may take its
   // time.
@@ -67,6 +69,7 @@ class RunCheckpoints {
   Context* context_ = nullptr;
   Model* model_ = nullptr;
   Trainer* trainer_ = nullptr;
+  const ComputedBy* computed_by_ = nullptr;
   Watchdog* watchdog_ = nullptr;
   std::unique_ptr<BackgroundSaver> saver_;  // with checkpoint.background
 };

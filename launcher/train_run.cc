@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "launcher/computed_by.h"
 #include "launcher/device_limits.h"
 #include "launcher/gpu_peak.h"
 #include "launcher/model_files.h"
@@ -67,9 +68,10 @@ absl::Status TrainRun::SetUp() {
   RETURN_IF_ERROR(world.Agree(CheckMemory(plan), "taking memory"));
   AllocateForTraining(config_, *device_.context, mesh_, *model_);
   RETURN_IF_ERROR(Tune(plan));
+  computed_by_ = WhatComputes(device_, world);
   gpu_peak_ = PeakOfAllGpus(*device_.context, world);
   RETURN_IF_ERROR(world.Agree(LoadValues(), "loading values"));
-  checkpoints_.Attach(*device_.context, *model_, *trainer_, *supervision_.watchdog);
+  checkpoints_.Attach(*device_.context, *model_, *trainer_, computed_by_, *supervision_.watchdog);
   PrintBanner(plan);
   return world.Agree(OpenOutput(), "opening the run's files");
 }
@@ -209,9 +211,10 @@ absl::StatusOr<TrainRun::Resumed> TrainRun::OpenCheckpoint(const std::string& pa
                    ParseTrainConfig(reader.config_toml(), JoinPath(path, "config.toml"), {}));
   ASSIGN_OR_RETURN(TrainCounters counters, ParseTrainCounters(reader.state_json(), path));
   RETURN_IF_ERROR(CheckUnchanged(saved, counters, config_, train_data_->fingerprint(), &notices_));
-  if (!options_.dry_run) {  // which may not be where the run is
-    NoteOrderOfSums(counters.order_of_sums, device_.collectives.order, &notices_);
-  }
+  // A dry run may be somewhere else than the run will be.
+  const std::string otherwise =
+      options_.dry_run ? "" : ComputedOtherwise(reader.computed_by(), computed_by_);
+  if (!otherwise.empty()) notices_.push_back(otherwise);
   return Resumed{std::move(reader), std::move(counters)};
 }
 

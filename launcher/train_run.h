@@ -104,6 +104,7 @@ class TrainRun {
   RunSupervision supervision_;
   std::optional<MetricsWriter> metrics_;
   std::unique_ptr<Progress> progress_;
+  ComputedBy computed_by_;
   double gpu_peak_ = 0.0;  // PeakOfAllGpus
   SteadyClock::time_point start_;
   double last_log_seconds_ = 0.0;

@@ -24,6 +24,14 @@
 
 namespace entrain {
 
+// What computed a checkpoint: on the same alone a run repeats its bits. Empty: not recorded.
+struct ComputedBy {
+  std::string program;      // "entrain 0.1.0"
+  std::string device;       // "NVIDIA H200, 139 GiB, sm_90"; of ranks that differ one after another
+  std::string libraries;    // "cuBLASLt 13.1.0, cuDNN 9.19.0"
+  std::string collectives;  // of several ranks: "NCCL 2.28.9, NCCL_ALGO=Ring, NCCL_PROTO=Simple"
+};
+
 // What one rank gives to a save.
 struct CheckpointContents {
   int64_t step = 0;  // the same on every rank
@@ -33,6 +41,8 @@ struct CheckpointContents {
   std::string state_json;
   // Of rank 0. The complete configuration of the run.
   std::string config_toml;
+  // Of rank 0, for the manifest, which names the program by itself.
+  ComputedBy computed_by;
 };
 
 // Kept are the newest `keep` (≥ 2) that are whole and every step that is a multiple of keep_every (0: none). Steps higher
@@ -124,6 +134,7 @@ class CheckpointReader {
   const std::string& path() const { return path_; }
   const std::string& state_json() const { return state_json_; }
   const std::string& config_toml() const { return config_toml_; }
+  const ComputedBy& computed_by() const { return computed_by_; }
   int num_shards() const { return static_cast<int>(shards_.size()); }
 
   struct TensorInfo {
@@ -151,6 +162,7 @@ class CheckpointReader {
   int64_t step_ = 0;
   std::string state_json_;
   std::string config_toml_;
+  ComputedBy computed_by_;
   std::vector<TensorInfo> tensors_;
   std::map<std::string, IndexedTensor> index_;
   std::map<std::string, SafetensorsFile> shards_;  // by file name

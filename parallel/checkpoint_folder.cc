@@ -14,6 +14,7 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr char kComputedBy[] = "computed_by";
 constexpr auto kElement = static_cast<int64_t>(sizeof(float));
 
 absl::StatusOr<ManifestFile> WriteTextFile(FileSystem& fs, const std::string& folder,
@@ -44,6 +45,31 @@ absl::StatusOr<int64_t> StepOf(const Manifest& manifest, const std::string& fold
                      "; entrain " ENTRAIN_VERSION " reads version ", kCheckpointVersion, remedy));
   }
   return step->get<int64_t>();
+}
+
+Json ToJson(const ComputedBy& computed_by) {
+  Json json = Json::object();
+  const auto add = [&](const char* name, const std::string& text) {
+    if (!text.empty()) json[name] = text;
+  };
+  add("device", computed_by.device);
+  add("libraries", computed_by.libraries);
+  add("collectives", computed_by.collectives);
+  return json;
+}
+
+// An older program wrote nothing of it, a later one may write it otherwise: no reason not to read the checkpoint.
+ComputedBy ComputedByOf(const Manifest& manifest) {
+  const Json extra = Json::parse(manifest.extra);
+  const Json json = extra.value(kComputedBy, Json::object());
+  const auto text = [&](const char* name) {
+    const bool there = json.is_object() && json.contains(name) && json[name].is_string();
+    return there ? json[name].get<std::string>() : "";
+  };
+  return {.program = manifest.written_by,
+          .device = text("device"),
+          .libraries = text("libraries"),
+          .collectives = text("collectives")};
 }
 
 }  // namespace
@@ -99,14 +125,17 @@ absl::Status CommitShards(FileSystem& fs, const std::string& folder, const Tenso
     ASSIGN_OR_RETURN(ManifestFile file, WriteTextFile(fs, folder, name, text));
     files.push_back(std::move(file));
   }
-  return CommitCheckpoint(fs, folder, contents.step, std::move(files));
+  return CommitCheckpoint(fs, folder, contents.step, contents.computed_by, std::move(files));
 }
 
 absl::Status CommitCheckpoint(FileSystem& fs, const std::string& folder, int64_t step,
-                              std::vector<ManifestFile> files) {
+                              const ComputedBy& computed_by, std::vector<ManifestFile> files) {
   Manifest manifest;
   manifest.files = std::move(files);
-  manifest.extra = Json{{"checkpoint_version", kCheckpointVersion}, {"step", step}}.dump();
+  manifest.extra = Json{{"checkpoint_version", kCheckpointVersion},
+                        {"step", step},
+                        {kComputedBy, ToJson(computed_by)}}
+                       .dump();
   return CommitManifest(fs, folder, manifest);
 }
 
@@ -116,6 +145,7 @@ absl::StatusOr<CommittedCheckpoint> VerifyCheckpoint(FileSystem& fs, const std::
   ASSIGN_OR_RETURN(committed.manifest, ReadManifest(fs, folder));
   ASSIGN_OR_RETURN(committed.step, StepOf(committed.manifest, folder));
   RETURN_IF_ERROR(VerifyManifest(fs, folder, committed.manifest, check_contents));
+  committed.computed_by = ComputedByOf(committed.manifest);
   return committed;
 }
 

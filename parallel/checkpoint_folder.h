@@ -36,10 +36,11 @@ absl::Status CommitShards(FileSystem& fs, const std::string& folder, const Tenso
 
 // Commits files that are written and synced as the checkpoint of `step`.
 absl::Status CommitCheckpoint(FileSystem& fs, const std::string& folder, int64_t step,
-                              std::vector<ManifestFile> files);
+                              const ComputedBy& computed_by, std::vector<ManifestFile> files);
 
 struct CommittedCheckpoint {
   int64_t step = 0;
+  ComputedBy computed_by;
   Manifest manifest;
 };
 

@@ -59,6 +59,7 @@ absl::StatusOr<CheckpointReader> CheckpointReader::Open(FileSystem& fs, const st
   reader.fs_ = &fs;
   reader.path_ = path;
   reader.step_ = committed.step;
+  reader.computed_by_ = committed.computed_by;
   if (!everything) {
     const std::set<std::string> texts = {kTensorIndexName, kStateName, kConfigName};
     RETURN_IF_ERROR(VerifyManifest(fs, path, Selected(committed.manifest, texts)));

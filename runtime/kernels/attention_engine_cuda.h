@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <set>
+#include <string>
 #include <utility>
 
 #include "runtime/base/status.h"
@@ -26,6 +27,8 @@ class AttentionEngines {
   absl::StatusOr<CudnnBackward> Find(Context& context, const AttentionWork& work);
   absl::StatusOr<CudnnBackward> Use(Context& context, const AttentionWork& work);
   void Forget();
+  // Of the library that was chosen for some backward, "cuDNN 9.19.0"; or "".
+  std::string NameInUse() const { return chosen_.empty() ? "" : cudnn_->Name(); }
   // While it is, what was chosen is not done: for comparisons.
   void set_paused(bool paused) { paused_ = paused; }
 

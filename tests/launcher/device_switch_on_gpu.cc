@@ -11,6 +11,7 @@
 namespace entrain {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -125,6 +126,11 @@ TEST_F(DeviceSwitchTest, ACheckpointOfOneDeviceContinuesOnTheOther) {
   Losses({}, {"--stop-at", "6", "--resume", "must"}, 75);
   EXPECT_THAT(output_, HasSubstr("sm_"));
   EXPECT_THAT(output_, HasSubstr("GFLOP/s  MFU "));
+  EXPECT_THAT(output_, HasSubstr("computed otherwise than the checkpoint: device "));
+  const ProcessResult inspect =
+      RunProcess({std::getenv("ENTRAIN_TEST_BINARY"), "inspect", config_.run.dir});
+  EXPECT_THAT(inspect.output, ContainsRegex("device        .*sm_"));
+  EXPECT_THAT(inspect.output, ContainsRegex("libraries     cuBLASLt [0-9]+\\.[0-9]+\\.[0-9]+\n"));
   config_.train.device = DeviceChoice::kCpu;
   ExpectNear(Losses({}, {"--resume", "must"}), cpu);
 }
@@ -143,6 +149,9 @@ TEST_F(DeviceSwitchTest, RanksShareAGpu) {
                       {"--set", std::string("parallel.tp=") + ranks.tp}),
                one);
     EXPECT_THAT(output_, HasSubstr("through host memory"));
+    const ProcessResult inspect =
+        RunProcess({std::getenv("ENTRAIN_TEST_BINARY"), "inspect", config_.run.dir});
+    EXPECT_THAT(inspect.output, HasSubstr("collectives   through host memory\n"));
   }
 }
 

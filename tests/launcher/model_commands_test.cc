@@ -13,6 +13,7 @@
 namespace entrain {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -89,6 +90,9 @@ TEST_F(ModelCommandsTest, InspectShowsWhatIsThere) {
   ASSERT_EQ(result.code, 0) << result.error;
   EXPECT_THAT(result.output, HasSubstr("step          3 of 3 (3 updates, 0 skipped"));
   EXPECT_THAT(result.output, HasSubstr("every checksum holds"));
+  EXPECT_THAT(result.output, HasSubstr("written by    entrain " ENTRAIN_VERSION "\n"));
+  EXPECT_THAT(result.output, ContainsRegex("device        .* threads?"));
+  EXPECT_THAT(result.output, HasSubstr("libraries     oneDNN "));
   EXPECT_THAT(result.output, HasSubstr("architecture  ereg: 3 layers, 2 heads, width 20"));
   EXPECT_THAT(result.output, HasSubstr("transformer.wte.weight"));
   EXPECT_THAT(result.output, HasSubstr("[257, 20]"));

@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "parallel/checkpoint.h"
+#include "runtime/io/manifest.h"
 #include "tests/support/model_file_edit.h"
 #include "tests/support/run_config.h"
 #include "tests/support/subprocess.h"
@@ -22,6 +23,7 @@
 namespace entrain {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -379,6 +381,32 @@ TEST_F(TrainCommandTest, AFinishedRunHasNothingLeftToDo) {
   EXPECT_EQ(CheckpointBytes(run(), 2), before);
 }
 
+// As an H100 would have left it, and as a program from before anything was recorded.
+TEST_F(TrainCommandTest, ResumingTellsThatSomethingElseComputedTheCheckpoint) {
+  TrainConfig config = Small("sm");
+  config.train.steps = 4;
+  ASSERT_EQ(Train(config, {"--stop-at", "2"}).code, 75);
+  const std::string folder = run() + "/checkpoints/" + CheckpointName(2);
+  Manifest manifest = ReadManifest(FileSystem::Posix(), folder).value();
+  auto extra = nlohmann::json::parse(manifest.extra);
+  EXPECT_THAT(std::string(extra["computed_by"]["device"]), HasSubstr("thread"));
+  EXPECT_THAT(std::string(extra["computed_by"]["libraries"]), HasSubstr("oneDNN"));
+  extra["computed_by"]["device"] = "NVIDIA H100 80GB HBM3, 79 GiB, sm_90";
+  manifest.extra = extra.dump();
+  ASSERT_TRUE(CommitManifest(FileSystem::Posix(), folder, manifest).ok());
+  EXPECT_THAT(
+      Train(config, {"--resume", "2", "--stop-at", "3"}).output,
+      ContainsRegex(
+          "note +computed otherwise than the checkpoint: device NVIDIA H100 80GB HBM3, 79 GiB, "
+          "sm_90 -> [^;]*threads?[^;]*\\. From here on last bits may differ"));
+  extra.erase("computed_by");
+  manifest.extra = extra.dump();
+  ASSERT_TRUE(CommitManifest(FileSystem::Posix(), folder, manifest).ok());
+  const ProcessResult older = Train(config, {"--resume", "2"});
+  EXPECT_EQ(older.code, 0) << older.error;
+  EXPECT_THAT(older.output, Not(HasSubstr("computed otherwise")));
+}
+
 TEST_F(TrainCommandTest, ResumingTellsWhatChangedAndNothingElse) {
   TrainConfig config = Small("sm_ln_g");
   config.train.steps = 4;
@@ -387,6 +415,7 @@ TEST_F(TrainCommandTest, ResumingTellsWhatChangedAndNothingElse) {
   const ProcessResult same = Train(config, {"--stop-at", "3"});
   EXPECT_THAT(same.output, HasSubstr("resuming " + run()));
   EXPECT_THAT(same.output, Not(HasSubstr("changed since the checkpoint")));
+  EXPECT_THAT(same.output, Not(HasSubstr("computed otherwise")));
   config.optimizer.clip = 0.5;
   EXPECT_THAT(Train(config).output, HasSubstr("checkpoint: optimizer.clip 1.0 -> 0.5\n"));
 }

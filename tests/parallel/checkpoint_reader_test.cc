@@ -102,7 +102,7 @@ class Composer {
       const auto bytes = static_cast<int64_t>(text.size());
       files.push_back({name, bytes, ChecksumOf(text.data(), bytes)});
     }
-    CHECK(CommitCheckpoint(fs_, folder_, index_.step, std::move(files)).ok());
+    CHECK(CommitCheckpoint(fs_, folder_, index_.step, {}, std::move(files)).ok());
   }
 
   void LeaveOut(const std::string& name) { left_out_ = name; }

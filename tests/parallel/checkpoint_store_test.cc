@@ -86,6 +86,34 @@ TEST(CheckpointName, GoesBothWays) {
   }
 }
 
+TEST_F(CheckpointStoreTest, TheManifestTellsWhatComputedIt) {
+  SampleCheckpoint sample(10);
+  CheckpointContents contents = sample.Contents();
+  contents.computed_by = {.device = "NVIDIA H200, 139 GiB, sm_90",
+                          .libraries = "cuBLASLt 13.1.0",
+                          .collectives = "NCCL 2.28.9, NCCL_ALGO=Ring"};
+  ASSERT_TRUE(store_.Save(*MakeWorldOfOne(), contents, {100, 0}, nullptr).ok());
+  EXPECT_THAT(ReadManifest(fs_, Path(10))->extra,
+              HasSubstr(R"("collectives":"NCCL 2.28.9, NCCL_ALGO=Ring","device":"NVIDIA H200)"));
+  const ComputedBy by = CheckpointReader::Open(fs_, Path(10))->computed_by();
+  EXPECT_EQ(by.program, "entrain " ENTRAIN_VERSION);
+  EXPECT_EQ(by.device, contents.computed_by.device);
+  EXPECT_EQ(by.libraries, contents.computed_by.libraries);
+  EXPECT_EQ(by.collectives, contents.computed_by.collectives);
+}
+
+TEST_F(CheckpointStoreTest, WhatComputedItNeedNotBeRecorded) {
+  SaveAll({10});
+  for (const char* recorded : {"", R"(, "computed_by": 3)", R"(, "computed_by": {"device": []})"}) {
+    Manifest manifest = ReadManifest(fs_, Path(10)).value();
+    manifest.extra = absl::StrCat(R"({"checkpoint_version": 2, "step": 10)", recorded, "}");
+    ASSERT_TRUE(CommitManifest(fs_, Path(10), manifest).ok());
+    const auto reader = CheckpointReader::Open(fs_, Path(10));
+    ASSERT_TRUE(reader.ok()) << reader.status();
+    EXPECT_EQ(reader->computed_by().device, "") << recorded;
+  }
+}
+
 TEST_F(CheckpointStoreTest, SavesAndFindsWhatWasSaved) {
   const auto path = Save(10);
   ASSERT_TRUE(path.ok()) << path.status();
