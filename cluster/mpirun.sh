@@ -4,12 +4,13 @@
 #
 #   cluster/mpirun.sh RANKS CONFIG [entrain train options]
 #   HOSTFILE=hosts cluster/mpirun.sh 8 configs/models/ereg.toml --set train.steps=5000
+#   ENTRAIN=build/cuda/entrain cluster/mpirun.sh 8 configs/models/ereg.toml      on GPUs; NCCL's settings: nccl_settings.sh
 #
 # Ctrl-C, HUP, TERM and USR1 make it save and leave (75), as a STOP file in its folder does; a second Ctrl-C ends it at once.
 # None is followed by another start.
 set -uo pipefail
 
-[ $# -ge 2 ] || { sed -n '2,9p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,10p' "$0" >&2; exit 2; }
 ranks=$1
 config=$2
 shift 2
@@ -20,6 +21,9 @@ options=(-n "$ranks" --bind-to none)
 [ -z "${HOSTFILE:-}" ] || options+=(--hostfile "$HOSTFILE")
 # A link that is cut would hang silently for minutes without these.
 options+=(--mca oob_tcp_keepalive_time 3 --mca oob_tcp_keepalive_intvl 1 --mca oob_tcp_keepalive_probes 3)
+# shellcheck source=cluster/nccl_settings.sh
+. "$(dirname "$0")/nccl_settings.sh"
+options+=("${nccl_to_ranks[@]}")
 # shellcheck disable=SC2206  # words of further options
 options+=(${MPIRUN_OPTIONS:-})
 [ "$(id -u)" -ne 0 ] || export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
