@@ -24,16 +24,6 @@ std::optional<int64_t> Number(const EnvironmentLookup& variable, const std::stri
   return value;
 }
 
-// Slurm's word on how many tasks there are, unless it has none.
-absl::Status CheckSlurm(const EnvironmentLookup& variable, int world) {
-  const std::optional<int64_t> tasks = Number(variable, "SLURM_NTASKS");
-  if (!tasks || *tasks == world) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat("SLURM_NTASKS=", *tasks, ", but this world has ", world,
-                   world == 1 ? " rank" : " ranks", ": start it with srun --mpi=pmix or mpirun -n ",
-                   *tasks, ", or unset SLURM_NTASKS if a smaller world is meant"));
-}
-
 // Told by one rank before MPI ends, for which all wait: after that a rank that leaves with an error has its launcher end the
 // one that speaks.
 absl::Status Refuse(absl::Status status) {
@@ -59,6 +49,18 @@ absl::StatusOr<LauncherFacts> FindLauncher(const EnvironmentLookup& variable) {
                      " tasks without PMIx, and each would train alone: use srun --mpi=pmix"));
   }
   return LauncherFacts{};
+}
+
+absl::Status CheckSlurm(const EnvironmentLookup& variable, int world) {
+  // Where mpirun is not itself it starts ranks by a daemon, which is a task of a step that has one a host.
+  if (variable("OMPI_COMM_WORLD_SIZE") && Number(variable, "SLURM_STEP_ID"))
+    return absl::OkStatus();
+  const std::optional<int64_t> tasks = Number(variable, "SLURM_NTASKS");
+  if (!tasks || *tasks == world) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("SLURM_NTASKS=", *tasks, ", but this world has ", world,
+                   world == 1 ? " rank" : " ranks", ": start it with srun --mpi=pmix or mpirun -n ",
+                   *tasks, ", or unset SLURM_NTASKS if a smaller world is meant"));
 }
 
 bool SpeaksForAll(const EnvironmentLookup& variable) {

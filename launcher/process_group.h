@@ -27,6 +27,9 @@ struct LauncherFacts {
 using EnvironmentLookup = std::function<std::optional<std::string>(const std::string& variable)>;
 absl::StatusOr<LauncherFacts> FindLauncher(const EnvironmentLookup& variable);
 
+// FailedPrecondition when Slurm's word on how many tasks there are, where it has one, is another than the world's size.
+absl::Status CheckSlurm(const EnvironmentLookup& variable, int world);
+
 // Whether this process is the one that speaks before the world is joined: the first rank, by the launcher's word.
 bool SpeaksForAll(const EnvironmentLookup& variable);
 // An error that all ranks have before they join: the first one tells it, on the others it comes back told, after a moment in

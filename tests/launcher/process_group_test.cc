@@ -66,6 +66,27 @@ TEST(FindLauncherTest, ABatchScriptIsNoStep) {
   EXPECT_EQ(facts->name, "");
 }
 
+TEST(CheckSlurmTest, AWorldOfAnotherSizeIsRefused) {
+  EXPECT_TRUE(CheckSlurm(Environment({}), 4).ok());
+  EXPECT_TRUE(CheckSlurm(Environment({{"SLURM_NTASKS", "4"}}), 4).ok());
+  const absl::Status alone =
+      CheckSlurm(Environment({{"SLURM_NTASKS", "4"}, {"SLURM_STEP_ID", "0"}}), 1);
+  EXPECT_EQ(alone.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(alone.message()),
+              HasSubstr("SLURM_NTASKS=4, but this world has 1 rank:"));
+}
+
+// On another host than mpirun's own: one daemon there, in a step with a task for each such host.
+TEST(CheckSlurmTest, TheStepOfMpirunsDaemonsSaysNothingOfRanks) {
+  EXPECT_TRUE(CheckSlurm(Environment({{"OMPI_COMM_WORLD_SIZE", "16"},
+                                      {"SLURM_STEP_ID", "0"},
+                                      {"SLURM_NTASKS", "1"}}),
+                         16)
+                  .ok());
+  EXPECT_FALSE(
+      CheckSlurm(Environment({{"OMPI_COMM_WORLD_SIZE", "2"}, {"SLURM_NTASKS", "4"}}), 2).ok());
+}
+
 TEST(SpeaksForAllTest, IsTheFirstRankByTheLaunchersWord) {
   EXPECT_TRUE(SpeaksForAll(Environment({})));
   EXPECT_TRUE(SpeaksForAll(Environment({{"OMPI_COMM_WORLD_RANK", "0"}})));
