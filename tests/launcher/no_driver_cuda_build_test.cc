@@ -1,11 +1,11 @@
 // A program with the CUDA backend on a machine without an NVIDIA driver: a login node, a laptop.
-#include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <string>
 
+#include "tests/support/nvidia_driver.h"
 #include "tests/support/run_config.h"
 #include "tests/support/subprocess.h"
 #include "tests/support/temporary_folder.h"
@@ -17,16 +17,10 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-bool HasDriver() {
-  void* driver = dlopen("libcuda.so.1", RTLD_LAZY);
-  if (driver != nullptr) dlclose(driver);
-  return driver != nullptr;
-}
-
 class NoDriverTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (HasDriver()) GTEST_SKIP() << "this machine has an NVIDIA driver";
+    if (HasNvidiaDriver()) GTEST_SKIP() << "this machine has an NVIDIA driver";
   }
   ProcessResult Train(const std::string& device) const {
     TrainConfig run = SmallRun(folder_.path(), Variants()[0].config);
