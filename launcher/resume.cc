@@ -105,16 +105,6 @@ absl::Status CheckUnchanged(const TrainConfig& saved, const TrainCounters& saved
   return absl::OkStatus();
 }
 
-void NoteOrderOfSums(const std::string& saved, const std::string& now,
-                     std::vector<std::string>* notices) {
-  if (saved == now) return;
-  const auto text = [](const std::string& order) {
-    return order.empty() ? "that of ranks" : order;
-  };
-  notices->push_back(absl::StrCat("changed since the checkpoint: the order of sums over GPUs, ",
-                                  text(saved), " -> ", text(now), "; last bits may differ"));
-}
-
 absl::Status SupersedeAfter(FileSystem& fs, const CheckpointStore& store, int64_t step,
                             std::vector<std::string>* notices) {
   ASSIGN_OR_RETURN(const std::vector<CheckpointInfo> all, store.List());

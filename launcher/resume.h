@@ -36,10 +36,6 @@ absl::Status CheckUnchanged(const TrainConfig& saved, const TrainCounters& saved
                             const TrainConfig& now, const std::string& data_fingerprint,
                             std::vector<std::string>* notices);
 
-// A notice where ranks' sums were made in another order than now: the last bits are not those of a run that was never cut.
-void NoteOrderOfSums(const std::string& saved, const std::string& now,
-                     std::vector<std::string>* notices);
-
 // Checkpoints after `step` belong to a course that is being left: they are renamed to superseded_step_N, never read again.
 absl::Status SupersedeAfter(FileSystem& fs, const CheckpointStore& store, int64_t step,
                             std::vector<std::string>* notices);

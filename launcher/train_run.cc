@@ -198,7 +198,6 @@ absl::Status TrainRun::LoadValues() {
   } else {
     model_->transformer().Initialize(*device_.context, config_.train.seed);
   }
-  trainer_->counters().order_of_sums = device_.collectives.order;
   trainer_->Start();
   return absl::OkStatus();
 }

@@ -11,9 +11,6 @@ namespace entrain {
 
 namespace {
 
-// Of runs over NCCL alone.
-constexpr char kOrderOfSums[] = "order_of_sums";
-
 // JSON has no NaN and writes null for it. A head's entropy may be one where the loss is finite, when scores overflow.
 void NullsToNaN(nlohmann::json& table) {
   for (nlohmann::json& row : table) {
@@ -29,19 +26,13 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(TrainCounters, step, updates, bad_steps_in_a_
                                    tokens, has_previous_entropy, seed, global_batch, shuffle,
                                    data_fingerprint, precision, head_entropy)
 
-std::string ToJson(const TrainCounters& counters) {
-  nlohmann::json fields(counters);
-  if (!counters.order_of_sums.empty()) fields[kOrderOfSums] = counters.order_of_sums;
-  return fields.dump(2);
-}
+std::string ToJson(const TrainCounters& counters) { return nlohmann::json(counters).dump(2); }
 
 absl::StatusOr<TrainCounters> ParseTrainCounters(const std::string& json, const std::string& path) {
   try {
     nlohmann::json fields = nlohmann::json::parse(json);
     NullsToNaN(fields["head_entropy"]);
-    auto counters = fields.get<TrainCounters>();
-    counters.order_of_sums = fields.value(kOrderOfSums, "");
-    return counters;
+    return fields.get<TrainCounters>();
   } catch (const nlohmann::json::exception& error) {
     return absl::DataLossError(absl::StrCat(path, "/state.json: ", error.what()));
   }

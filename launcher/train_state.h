@@ -28,7 +28,6 @@ struct TrainCounters {
   bool shuffle = true;
   std::string data_fingerprint;
   std::string precision;
-  std::string order_of_sums;  // over ranks, where it is not theirs (DeviceCollectives::order)
   std::vector<std::vector<double>>
       head_entropy;  // mean of each head over the last step's batch, [L][H]
 };

@@ -26,7 +26,6 @@ DeviceCollectives ByNccl(Context& context, Communicator& world,
   DeviceCollectives result{.nccl = true,
                            .backend = absl::StrCat("NCCL ", NcclVersion().value()),
                            .settings = SetUpNccl(options.deterministic)};
-  result.order = absl::StrCat(result.backend, ", ", NcclSettings(options.deterministic));
   auto engine = MakeNcclEngine(context, world, options.timeouts);
   result.over = [engine](Communicator& host) { return MakeNcclCommunicator(engine, host); };
   return result;

@@ -17,8 +17,6 @@ struct DeviceCollectives {
   std::string backend;  // "NCCL 2.28.9", "through host memory", "host memory"
   std::string why;  // of a choice that one might not expect: "ranks 0 and 1 share one GPU"; or ""
   std::string settings;  // NCCL's: "NCCL_ALGO=Ring, NCCL_PROTO=Simple"; or ""
-  // What fixes the order of sums that are not made in rank order: "NCCL 2.28.9, NCCL_ALGO=Ring, NCCL_PROTO=Simple"; or "".
-  std::string order;
   // Makes the communicator of the same ranks as `host`, which must outlive it, for device memory; collective over them. Empty
   // where the contexts' memory is host memory: there `host` does.
   std::function<std::unique_ptr<Communicator>(Communicator& host)> over;

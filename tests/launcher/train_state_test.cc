@@ -5,20 +5,14 @@
 
 #include <cmath>
 #include <limits>
-#include <string>
-#include <vector>
 
-#include "launcher/resume.h"
 #include "tests/support/local_ranks.h"
 #include "tests/support/variants.h"
 
 namespace entrain {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
-using ::testing::Not;
 
 TrainCounters Sample() {
   TrainCounters counters;
@@ -32,7 +26,6 @@ TrainCounters Sample() {
   counters.shuffle = false;
   counters.data_fingerprint = "7b877c09";
   counters.precision = "bf16";
-  counters.order_of_sums = "NCCL 2.28.9, NCCL_ALGO=Ring";
   counters.head_entropy = {{1.0 / 3.0, 2.5}, {0.0, 1e-300}};
   return counters;
 }
@@ -43,25 +36,6 @@ TEST(TrainCountersTest, ComeBackToTheBit) {
   EXPECT_EQ(ToJson(*read), ToJson(Sample()));
   EXPECT_EQ(read->seed, Sample().seed);
   EXPECT_EQ(read->head_entropy, Sample().head_entropy);
-  EXPECT_EQ(read->order_of_sums, Sample().order_of_sums);
-}
-
-TEST(TrainCountersTest, NameAnOrderOfSumsOnlyWhereItIsNotThatOfRanks) {
-  TrainCounters counters = Sample();
-  counters.order_of_sums = "";
-  EXPECT_THAT(ToJson(counters), Not(HasSubstr("order_of_sums")));
-  EXPECT_EQ(ParseTrainCounters(ToJson(counters), "there")->order_of_sums, "");
-}
-
-TEST(NoteOrderOfSumsTest, TellsWhatChanged) {
-  std::vector<std::string> notices;
-  NoteOrderOfSums("NCCL 2.28.9, NCCL_ALGO=Ring", "NCCL 2.28.9, NCCL_ALGO=Ring", &notices);
-  NoteOrderOfSums("", "", &notices);
-  EXPECT_THAT(notices, IsEmpty());
-  NoteOrderOfSums("NCCL 2.28.9, NCCL_ALGO=Ring", "", &notices);
-  EXPECT_THAT(notices,
-              ElementsAre("changed since the checkpoint: the order of sums over GPUs, NCCL 2.28.9, "
-                          "NCCL_ALGO=Ring -> that of ranks; last bits may differ"));
 }
 
 // Else a checkpoint of such a step could be saved and never be continued.
