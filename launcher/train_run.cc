@@ -65,7 +65,8 @@ absl::Status TrainRun::SetUp() {
     PrintBanner(plan);
     return absl::OkStatus();
   }
-  RETURN_IF_ERROR(world.Agree(CheckMemory(plan), "taking memory"));
+  const int sharing = RanksOnDevice(*device_.context, world);
+  RETURN_IF_ERROR(world.Agree(CheckMemory(plan, sharing), "taking memory"));
   AllocateForTraining(config_, *device_.context, mesh_, *model_);
   RETURN_IF_ERROR(Tune(plan));
   computed_by_ = WhatComputes(device_, world);
@@ -155,16 +156,17 @@ absl::Status TrainRun::CheckSameData() {
                              "give all hosts the same token files");
 }
 
-absl::Status TrainRun::CheckMemory(const MemoryPlan& plan) const {
+absl::Status TrainRun::CheckMemory(const MemoryPlan& plan, int sharing) const {
   const int64_t available = FreeMemory(*device_.context);
-  const bool gpu = device_.context->device() != DeviceKind::kCpu;
-  if (available < 0 || plan.on_device(device_.context->device()) <= available)
-    return absl::OkStatus();
+  const bool gpu = device_.kind != DeviceKind::kCpu;
+  const int64_t wanted = plan.on_device(device_.kind);
+  if (available < 0 || wanted * sharing <= available) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrFormat(
-      "this run needs about %.2f GB%s and %.2f GB are free (parameters %.2f, optimizer %.2f, "
+      "this run needs about %.2f GB%s and %.2f GB are free%s (parameters %.2f, optimizer %.2f, "
       "activations %.2f%s%s); lower train.micro_batch = %d, set train.recompute = true, %sor take "
       "a smaller model",
-      plan.on_device(device_.context->device()) / 1e9, gpu ? " of GPU memory" : "", available / 1e9,
+      wanted / 1e9, absl::StrCat(gpu ? " of GPU memory" : "", sharing > 1 ? " a rank" : ""),
+      available / 1e9, sharing > 1 ? absl::StrCat(" for the ", sharing, " ranks there") : "",
       plan.parameters / 1e9, plan.optimizer / 1e9, plan.activations / 1e9,
       plan.attention > 0
           ? absl::StrFormat(

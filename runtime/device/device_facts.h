@@ -1,4 +1,4 @@
-// DeviceFacts: what a run wants to know of the GPU behind a context, beside its description.
+// DeviceFacts: what a run wants to know of the device behind a context, beside its description.
 #ifndef ENTRAIN_RUNTIME_DEVICE_DEVICE_FACTS_H_
 #define ENTRAIN_RUNTIME_DEVICE_DEVICE_FACTS_H_
 
@@ -9,13 +9,15 @@
 
 namespace entrain {
 
-// Of a CPU context: nothing.
 struct DeviceFacts {
-  std::string identity;  // names the GPU among those of all hosts
-  GpuLimits limits;
+  std::string identity;  // names the GPU, or the host, among those of all hosts
+  GpuLimits limits;      // of a GPU
 };
 
 DeviceFacts FactsOf(const Context& context);
+
+// The same in all containers of a host, and on no other host.
+std::string HostIdentity();
 
 }  // namespace entrain
 

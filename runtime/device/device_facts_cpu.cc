@@ -2,6 +2,8 @@
 
 namespace entrain::cpu {
 
-DeviceFacts FactsOf(const Context& /*context*/) { return {}; }
+DeviceFacts FactsOf(const Context& /*context*/) {
+  return {.identity = HostIdentity(), .limits = {}};
+}
 
 }  // namespace entrain::cpu

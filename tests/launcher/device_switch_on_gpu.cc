@@ -55,6 +55,12 @@ class DeviceSwitchTest : public TrainRanksTest {
     }
   }
 
+  static double NumberBehind(const std::string& text, const std::string& word) {
+    const size_t at = text.find(word);
+    EXPECT_NE(at, std::string::npos) << word << " is not in " << text;
+    return at == std::string::npos ? 0.0 : std::atof(text.c_str() + at + word.size());
+  }
+
   std::string output_;
 };
 
@@ -163,6 +169,27 @@ TEST_F(DeviceSwitchTest, AModelThatIsTooLargeIsRefusedWithWhatItTakes) {
   EXPECT_NE(result.code, 0);
   EXPECT_THAT(result.error, HasSubstr("GB of GPU memory"));
   EXPECT_THAT(result.error, HasSubstr("micro_batch"));
+}
+
+// Each of two ranks would fit alone.
+TEST_F(DeviceSwitchTest, RanksThatShareAGpuMustFitTogether) {
+  config_.model.width = 2048;
+  config_.model.heads = 16;
+  const auto planned_mb = [&](int64_t layers) {
+    config_.model.layers = layers;
+    const ProcessResult dry = RunProcess(Command({}, {"--dry-run"}));
+    EXPECT_EQ(dry.code, 0) << dry.error;
+    output_ = dry.output;
+    return NumberBehind(dry.output, "\nmemory");
+  };
+  const double two = planned_mb(2), layer = (planned_mb(4) - two) / 2;
+  const double free_mb = NumberBehind(output_, "(free:");
+  config_.model.layers = 2 + static_cast<int64_t>((0.7 * free_mb - two) / layer);
+  MicroStepOf(config_.train.micro_batch, 2);
+  const ProcessResult result = RunProcess(Command(Mpirun(2, {"-q", "--bind-to", "none"}), {}));
+  EXPECT_EQ(result.code, 1);
+  EXPECT_THAT(result.error, HasSubstr("of GPU memory a rank"));
+  EXPECT_THAT(result.error, HasSubstr("are free for the 2 ranks there"));
 }
 
 TEST_F(DeviceSwitchTest, EvaluatingTooManyAtATimeIsRefused) {
