@@ -23,13 +23,15 @@ constexpr char kMetadataKey[] = "__metadata__";
 constexpr size_t kAlignment = 64;
 
 // Parses JSON and keeps the first key that an object has twice, which the library by itself would
-// let pass.
+// let pass. Leaves out what lies deeper than anything that is read: copying a value recurses.
 class UniqueKeyParser {
  public:
   absl::StatusOr<Json> Parse(std::string_view text) {
     const Json json = Json::parse(
         text.begin(), text.end(),
-        [this](int, Json::parse_event_t event, Json& value) { return Visit(event, value); },
+        [this](int depth, Json::parse_event_t event, Json& value) {
+          return Visit(depth, event, value);
+        },
         /*allow_exceptions=*/false);
     if (json.is_discarded()) return absl::DataLossError("the header is not valid JSON");
     if (!twice_.empty()) return absl::DataLossError(absl::StrCat("'", twice_, "' appears twice"));
@@ -38,17 +40,20 @@ class UniqueKeyParser {
   }
 
  private:
-  bool Visit(Json::parse_event_t event, const Json& value) {
+  bool Visit(int depth, Json::parse_event_t event, const Json& value) {
+    constexpr int kMaxDepth = 4;
+    // Of what is left out the library does not tell the end.
+    open_.resize(static_cast<size_t>(depth));
     if (event == Json::parse_event_t::object_start) open_.emplace_back();
-    if (event == Json::parse_event_t::object_end) open_.pop_back();
     if (event == Json::parse_event_t::key) {
       const auto& key = value.get_ref<const std::string&>();
       if (!open_.back().insert(key).second && twice_.empty()) twice_ = key;
     }
-    return true;
+    return depth <= kMaxDepth;
   }
 
-  std::vector<std::set<std::string>> open_;  // keys of the objects that are open, outermost first
+  // Keys of the objects that are open, outermost first; none for arrays.
+  std::vector<std::set<std::string>> open_;
   std::string twice_;
 };
 

@@ -199,6 +199,28 @@ TEST_F(SafetensorsTest, RefusesANameTwice) {
       "'dtype' appears twice");
 }
 
+std::string Repeated(const std::string& text, int times) {
+  std::string repeated;
+  for (int i = 0; i < times; ++i) repeated += text;
+  return repeated;
+}
+
+// Deeper than a thread's stack could follow.
+TEST_F(SafetensorsTest, ReadsAHeaderOfAnyDepth) {
+  constexpr int kDepth = 300'000;
+  const std::string lists = Repeated("[", kDepth) + Repeated("]", kDepth);
+  const std::string objects = Repeated(R"({"a":)", kDepth) + "1" + Repeated("}", kDepth);
+  for (const std::string& deep : {lists, objects}) {
+    ExpectRefused(OpenRaw(R"({"b":)" + deep + "}", ""), "tensor 'b'");
+    const std::string entry = R"("dtype":"U8","shape":[1],"data_offsets":[0,1],"more":)" + deep;
+    EXPECT_TRUE(OpenRaw(R"({"b":{)" + entry + "}}", "x").ok());
+    // What comes after it is told apart as before.
+    ExpectRefused(OpenRaw(R"({"b":{)" + entry + R"(,"dtype":"U8"}})", "x"),
+                  "'dtype' appears twice");
+    ExpectRefused(OpenRaw(R"({"b":{)" + entry + R"(},"b":3})", "x"), "'b' appears twice");
+  }
+}
+
 TEST_F(SafetensorsTest, RefusesAMalformedTensor) {
   const std::pair<const char*, const char*> cases[] = {
       {R"({"a":3})", "tensor 'a': is not described by a JSON object"},
