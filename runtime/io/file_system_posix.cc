@@ -158,7 +158,8 @@ class PosixFileSystem final : public FileSystem {
   }
 
   absl::StatusOr<std::unique_ptr<MappedFile>> Map(const std::string& path) override {
-    const Descriptor fd = OpenDescriptor(path, O_RDONLY);
+    // Or else a pipe would wait for its writer before it is refused.
+    const Descriptor fd = OpenDescriptor(path, O_RDONLY | O_NONBLOCK);
     if (!fd.valid()) return ErrnoStatus(errno, "open", path);
     struct stat info = {};
     if (::fstat(fd.get(), &info) != 0) return ErrnoStatus(errno, "read the size of", path);
