@@ -14,7 +14,7 @@ constexpr IntegerRange kContext{.min = 1, .max = 1 << 24};
 constexpr IntegerRange kVocab{.min = 1,
                               .max = std::numeric_limits<int32_t>::max()};  // ids are int32
 constexpr NumberRange kFraction{.min = 0, .max = 1};
-constexpr NumberRange kPositive{.min = 0, .min_excluded = true};
+constexpr NumberRange kTemperature{.min = 1e-6, .max = 1e6};  // attention's, and far beyond use
 
 Key Gpt2(ConfigKey<ModelConfig> key, std::string gpt2_name) {
   return {std::move(key), Place::kGpt2, std::move(gpt2_name)};
@@ -47,7 +47,7 @@ std::vector<Key> ArchitectureKeys() {
       {EnumKey("ffn_weight_norm", &M::ffn_weight_norm, kWeightNormNames,
                "re-parameterisation of the FFN's matrices")},
       {EnumKey("temperature", &M::temperature, kTemperatureNames, "learned softmax temperatures")},
-      {.key = NumberKey("temperature_min", &M::temperature_min, kPositive,
+      {.key = NumberKey("temperature_min", &M::temperature_min, kTemperature,
                         "temperatures are clamped to it after each step"),
        .fixed_by_weights = false},
       {BooleanKey("qk_bias", &M::qk_bias, "biases of q and k")},
@@ -59,7 +59,8 @@ std::vector<Key> ArchitectureKeys() {
       {EnumKey("weight_norm_axis", &M::weight_norm_axis, kNormAxisNames,
                "a weight norm for each output unit or input row"),
        Place::kEntrainUnlessDefault},
-      {.key = NumberKey("temperature_init", &M::temperature_init, kPositive, "initial temperature"),
+      {.key =
+           NumberKey("temperature_init", &M::temperature_init, kTemperature, "initial temperature"),
        .place = Place::kEntrainUnlessDefault,
        .fixed_by_weights = false},
       {.key = BooleanKey("residual_init_scale", &M::residual_init_scale,

@@ -21,7 +21,7 @@ constexpr int64_t MostHeadWidth(DeviceKind device) {
 }
 
 // qkv f32 or bf16 [B, T, 3, H, D] dense (the columns of c_attn: q, k, v, each head after head).
-// temperature f32: empty (t = 1), [H], or [H, T'] with T' ≥ T (one for each head and query position); positive.
+// temperature f32: empty (t = 1), [H], or [H, T'] with T' ≥ T (one for each head and query position); at least 1e-6.
 // out: dtype of qkv, [B, T, H, D]. lse f32 [B, H, T]: log Σ_j exp(s_ij). entropy f32 [B, H, T] ≥ 0, exactly 0 in row 0.
 // lse_low f32 [B, H, T] or empty: what rounding lse to f32 left out. Without it the backward's probabilities are off by a
 // factor of 1 ± 6e-8·|lse|, which sums with cancellation (scales, temperatures) magnify.

@@ -31,8 +31,8 @@ namespace attention {
 
 // Of a head, on the plain path and in decoding.
 inline constexpr int kMaxWidth = static_cast<int>(MostHeadWidth(DeviceKind::kCuda));
-// A score that a query does not see. Finite: 0 · (−∞) would be NaN.
-inline constexpr float kMasked = -1e30F;
+// A score that a query does not see. Finite, also times what scales it and its gradient: 0 · (−∞) would be NaN.
+inline constexpr float kMasked = -1e20F;
 inline constexpr double kLn2 = 0.693147180559945309417232121458;
 inline constexpr double kLog2E = 1.44269504088896340735992468100;
 

@@ -24,9 +24,9 @@ inline constexpr int64_t kRows = 4;
 inline constexpr int64_t kPanelVectors = simd::kLanes == 16 ? 4 : 2;
 // Dims of a head that are summed at a time in a score: halves the error of sharp scores against one sum over 64.
 inline constexpr int64_t kDepth = 16;
-// Stands for a masked score. Finite: with -inf, e·x would be 0·inf, a NaN. Unrepresentably small as
-// a power of 2.
-inline constexpr float kMasked = -1e30F;
+// Stands for a masked score, before temperature and √D divide it. Finite even then: with -inf, e·x
+// would be 0·inf, a NaN. Unrepresentably small as a power of 2.
+inline constexpr float kMasked = -1e20F;
 
 constexpr int64_t PaddedWidth(int64_t width) {
   return (width + simd::kLanes - 1) / simd::kLanes * simd::kLanes;

@@ -186,9 +186,11 @@ INSTANTIATE_TEST_SUITE_P(
                   c->position = Position::kRotary;
                   c->rotary_pct = 0.03;
                 }},
-        BadCase{"temperature_min = 0.0: must be a number > 0",
+        BadCase{"temperature_min = 0.0: must be a number in [1e-06, 1e+06]",
                 [](ModelConfig* c) { c->temperature_min = 0.0; }},
-        BadCase{"temperature_init = nan: must be a number > 0",
+        BadCase{"temperature_min = 1e-300: must be a number in [1e-06, 1e+06]",
+                [](ModelConfig* c) { c->temperature_min = 1e-300; }},
+        BadCase{"temperature_init = nan: must be a number in [1e-06, 1e+06]",
                 [](ModelConfig* c) { c->temperature_init = kNan; }},
         BadCase{"temperature_init = 1e-04: must be at least temperature_min = 0.001",
                 [](ModelConfig* c) { c->temperature_init = 1e-4; }},

@@ -69,9 +69,13 @@ inline void ExpectSameBits(const AttentionOperands& a, const AttentionOperands& 
 }
 
 inline void ExpectFiniteAndEntropiesNonNegative(const AttentionOperands& operands) {
-  for (const double entropy : operands.entropy.Values()) EXPECT_GE(entropy, 0.0);
-  for (const OwnedTensor* result : {&operands.out, &operands.lse, &operands.dqkv}) {
-    for (const double value : result->Values()) EXPECT_TRUE(std::isfinite(value));
+  for (const double entropy : operands.entropy.Values()) ASSERT_GE(entropy, 0.0);
+  for (const OwnedTensor* result :
+       {&operands.out, &operands.lse, &operands.dqkv, &operands.dtemperature}) {
+    if (result == &operands.dtemperature && operands.c.temperature == TemperatureKind::kNone) {
+      continue;
+    }
+    for (const double value : result->Values()) ASSERT_TRUE(std::isfinite(value));
   }
 }
 

@@ -93,6 +93,23 @@ TEST(AttentionGpu, HugeScoresStayFiniteAndEntropiesNonNegative) {
   }
 }
 
+// What scales a masked score and its gradient is large then.
+TEST(AttentionGpu, LeastTemperaturesStayFinite) {
+  ENTRAIN_REQUIRE_GPU();
+  for (const int64_t length : {70, 300}) {
+    for (const TemperatureKind kind : {TemperatureKind::kPerHead, TemperatureKind::kPerQuery}) {
+      for (const AttentionCase& c :
+           CasesOfPaths({.length = length, .temperature = kind, .query_scale = 10.0F})) {
+        AttentionOperands operands(c);
+        operands.temperature.Fill(1e-6F);
+        operands.entropy_gradient.FillNormal(3, 10.0F);
+        RunOnGpu(operands);
+        ExpectFiniteAndEntropiesNonNegative(operands);
+      }
+    }
+  }
+}
+
 TEST(AttentionGpu, ZeroEntropyGradientEqualsNone) {
   ENTRAIN_REQUIRE_GPU();
   for (const AttentionCase& c : CasesOfPaths({.length = 90, .heads = 2})) {

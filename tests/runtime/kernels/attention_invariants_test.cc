@@ -24,6 +24,22 @@ TEST(Attention, HugeScoresStayFiniteAndEntropiesNonNegative) {
   }
 }
 
+// What scales a masked score and its gradient is large then.
+TEST(Attention, LeastTemperaturesStayFinite) {
+  auto context = AttentionContext(2);
+  for (const TemperatureKind kind : {TemperatureKind::kPerHead, TemperatureKind::kPerQuery}) {
+    for (const int64_t width : {1, 16}) {
+      AttentionOperands operands(
+          AttentionCase{.length = 70, .width = width, .temperature = kind, .query_scale = 10.0F});
+      operands.temperature.Fill(1e-6F);
+      operands.entropy_gradient.FillNormal(3, 10.0F);
+      operands.Forward(*context);
+      operands.Backward(*context);
+      ExpectFiniteAndEntropiesNonNegative(operands);
+    }
+  }
+}
+
 TEST(Attention, EqualScoresGiveLogarithmOfPosition) {
   auto context = AttentionContext(1);
   const AttentionOperands operands(AttentionCase{.length = 300, .width = 8, .query_scale = 0.0F});
