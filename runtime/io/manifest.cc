@@ -42,7 +42,10 @@ absl::StatusOr<std::string> Format(const Manifest& manifest) {
 
 // The JSON without its checksum, which held.
 absl::StatusOr<Json> ParseChecked(const std::string& text) {
-  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  // Deeper than any manifest. What lies below is left out: writing out a value recurses.
+  constexpr int kMaxDepth = 32;
+  const auto keep = [](int depth, Json::parse_event_t, const Json&) { return depth <= kMaxDepth; };
+  Json json = Json::parse(text, keep, /*allow_exceptions=*/false);
   if (!json.is_object()) return absl::DataLossError("it is not valid JSON");
   const auto recorded = json.find(kChecksumKey);
   if (recorded == json.end() || !recorded->is_string()) {

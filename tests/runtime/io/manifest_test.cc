@@ -237,6 +237,14 @@ TEST_F(ManifestTest, RefusesFieldsThatAreMissingOrOfAnotherType) {
   }
 }
 
+// Deeper than a thread's stack could follow.
+TEST_F(ManifestTest, RefusesOneOfAnyDepth) {
+  constexpr size_t kDepth = 300'000;
+  Write(kManifestName,
+        R"({"checksum":"","extra":)" + std::string(kDepth, '[') + std::string(kDepth, ']') + "}");
+  EXPECT_THAT(Message(ReadStatus()), HasSubstr("its own checksum is"));
+}
+
 TEST_F(ManifestTest, RefusesOneWithoutAChecksumOfItself) {
   Write(kManifestName, R"({"version": 1, "files": [], "extra": {}})");
   EXPECT_THAT(Message(ReadStatus()), HasSubstr("its own checksum is missing"));
