@@ -8,7 +8,8 @@ set(bundled_twins
   launcher/tuned_runs_on_gpu.cc)
 set(gpu_twins ${bundled_twins}
   launcher/mesh_property_test.cc
-  launcher/model_files_test.cc)
+  launcher/model_files_test.cc
+  launcher/random_cases_test.cc)
 
 # The rest: sources.
 function(entrain_gpu_twin target backend binary label)

@@ -13,6 +13,7 @@ import json
 import math
 import pathlib
 import random
+import typing
 
 import torch
 from safetensors.torch import save_file
@@ -20,10 +21,12 @@ from safetensors.torch import save_file
 import reference_model as model
 
 DRAWS = 8
+MARGIN = 2.0  # of hundreds of numbers some are further out than a few draws show
 STEPS = 10
 FP32_ROUNDING = 2.0**-24
 BF16_ROUNDING = 2.0**-9
 WIDEST = 160
+LONGEST_BATCH = 400  # rows
 
 
 def chance(rng, probability):
@@ -38,11 +41,12 @@ def log_uniform(rng, low, high):
 
 
 def draw_sizes(rng):
-    head_width = rng.choice([4, 5, 8, 12, 16, 20, 33, 64, 80, 128])
-    heads = rng.randint(1, max(1, min(6, WIDEST // head_width)))
+    head_width = rng.choice([1, 2, 4, 5, 8, 12, 16, 20, 32, 33, 64, 64, 80, 96, 128])
+    # A norm over three numbers or fewer leaves hardly a gradient.
+    heads = rng.randint(-(-4 // head_width), max(1, min(6, WIDEST // head_width)))
     return {
-        "vocab_size": rng.choice([17, 127, 128, 300]),
-        "n_positions": rng.choice([1, 2, 7, 16, 17, 31, 63, 64, 65, 130]),
+        "vocab_size": rng.choice([1, 2, 17, 127, 128, 300, 1031]),
+        "n_positions": rng.choice([1, 2, 3, 7, 16, 17, 31, 63, 64, 65, 127, 128, 129, 130, 255, 256, 257, 320]),
         "n_embd": heads * head_width,
         "n_layer": rng.randint(1, 3),
         "n_head": heads,
@@ -219,7 +223,7 @@ class Case:
         rng = random.Random(f"{seed}/{number}")
         self.config = draw_config(rng)
         self.weights = WeightDraw(self.config, rng).all()
-        self.batch = rng.randint(1, 5)
+        self.batch = rng.randint(1, max(1, min(5, LONGEST_BATCH // self.config["n_positions"])))
         generator = torch.Generator().manual_seed(rng.getrandbits(60))
         size = self.batch * self.config["n_positions"] + 1
         self.tokens = torch.randint(0, self.config["vocab_size"], (size,), generator=generator)
@@ -233,26 +237,37 @@ class Case:
 
     def gradients(self, gradients_at=model.step_gradients):
         """Losses and gradients of step `step`, whose previous step had the same entropies."""
-        previous = self.evaluate(self.weights).entropy.mean((1, 3)).detach()
-        return gradients_at(self.config, self.weights, self.tokens, self.settings["micro_batch"], self.step, previous,
-                            model.leading_vectors(self.config, self.weights))
+        at = lambda previous: gradients_at(self.config, self.weights, self.tokens, self.settings["micro_batch"], self.step,
+                                           previous, model.leading_vectors(self.config, self.weights))
+        return at(at(None)[0].entropy.mean((1, 3)) if model.judges_by_previous(self.config) else None)
 
     def train(self, gradients_at=model.step_gradients):
         return model.train(self.config, self.weights, self.tokens, self.settings, STEPS, gradients_at)
 
 
-def expected(case):
-    exact = case.evaluate(case.weights)
-    losses, gradients = case.gradients()
-    table = {
-        "loss": exact.loss.item(),
-        "penalty": exact.penalty.item(),
-        "total": exact.total.item(),
-        "head_entropy": exact.entropy.mean((1, 3)).tolist(),
+class Exact(typing.NamedTuple):
+    """What a case is held to."""
+
+    losses: model.Losses  # of step case.step
+    gradients: dict
+    evaluated: model.Losses
+    steps: list
+
+
+def exact(case):
+    return Exact(*case.gradients(), case.evaluate(case.weights), case.train())
+
+
+def table_of(case, expected):
+    losses, _, evaluated, steps = expected
+    return {
+        "loss": evaluated.loss.item(),
+        "penalty": evaluated.penalty.item(),
+        "total": evaluated.total.item(),
+        "head_entropy": evaluated.entropy.mean((1, 3)).tolist(),
         "gradient": {"step": case.step, "loss": losses.loss.item(), "penalty": losses.penalty.item(), "total": losses.total.item()},
-        "adamw": {**case.settings, "steps": case.train()},
+        "adamw": {**case.settings, "steps": steps},
     }
-    return table, gradients
 
 
 # ---- floors ----
@@ -285,12 +300,18 @@ def fp32_step(generator):
         config, moved_by_rounding(weights, generator), *args, rounding=model.FP32)
 
 
-def plain_fp32_step(config, weights, *args):
-    """The same with every operation of autograd's in fp32: sums and differences round too."""
-    *rest, u = args
-    u = {name: value.float() for name, value in u.items()}
-    losses, gradients = model.step_gradients(config, {name: value.float() for name, value in weights.items()}, *rest, u)
-    return losses, {name: value.double() for name, value in gradients.items()}
+def plain_fp32_step(generator):
+    """The same with every operation in fp32: sums and differences round too."""
+
+    def step(config, weights, *args):
+        *rest, u = args
+        plain = {name: value.float() for name, value in u.items()}
+        weights = {name: value.float() for name, value in moved_by_rounding(weights, generator).items()}
+        losses, gradients = model.step_gradients(config, weights, *rest, plain)
+        u.update({name: value.double() for name, value in plain.items()})
+        return losses, {name: value.double() for name, value in gradients.items()}
+
+    return step
 
 
 def bf16_step(generator):
@@ -303,27 +324,47 @@ def relative(found, exact):
     return {k: ((found[k] - exact[k]).norm() / exact[k].norm()).item() for k in exact if exact[k].norm() > 0}
 
 
+def changes(found, exact):
+    """Of a step's or an evaluation's numbers, as golden_checks compares them: entropies of heads and the penalty are absolute."""
+    share = lambda name: abs(getattr(found, name) - getattr(exact, name)).item() / max(getattr(exact, name).item(), 1e-300)
+    heads = lambda losses: losses.entropy.detach().double().mean((1, 3))
+    return {
+        "loss": share("loss"),
+        "penalty": abs(found.penalty - exact.penalty).item(),
+        "total": share("total"),
+        "entropy": (heads(found) - heads(exact)).abs().max().item(),
+    }
+
+
 def relative_losses(found, exact):
-    """By step, the larger of the loss's and the penalty's; absolute where they are small, as GoldenSteps are compared."""
+    """By step, the larger of the loss's and the penalty's; absolute where they are small, as GoldenSteps are compared. And the
+    first gradient's norm's."""
     change = lambda a, b: max(abs(a["loss"] - b["loss"]) / max(1e-2, b["loss"]),
                               abs(a["penalty"] - b["penalty"]) / max(1.0, b["penalty"]))
-    return {str(i + 1): change(a, b) for i, (a, b) in enumerate(zip(found, exact))}
+    table = {str(i + 1): change(a, b) for i, (a, b) in enumerate(zip(found, exact))}
+    first, norm = found[0]["grad_norm"], exact[0]["grad_norm"]
+    return {**table, "grad_norm": abs(first - norm) / max(norm, 1e-300)}
 
 
 def largest(tables):
-    return {key: max(table[key] for table in tables) for key in tables[0]}
+    return {key: MARGIN * max(table[key] for table in tables) for key in tables[0]}
 
 
-def floors(case, gradients, steps):
-    """Largest relative changes over a few draws, in the kinds that GoldenCase knows."""
+def floors(case, expected):
+    """Largest changes over a few draws, in the kinds that GoldenCase knows."""
+    losses, gradients, evaluated, steps = expected
     generators = [torch.Generator().manual_seed(draw) for draw in range(DRAWS)]
-    fine = [fp32_step(generator) for generator in generators]
+    fine = [make(generator) for make, generator in zip([fp32_step, plain_fp32_step] * DRAWS, generators)]
     rough = [bf16_step(generator) for generator in [None, *generators[1:]]]
-    return {
-        "f32": largest([relative(case.gradients(step)[1], gradients) for step in [plain_fp32_step, *fine]]),
-        "bf16": largest([relative(case.gradients(step)[1], gradients) for step in rough]),
-        "adamw": largest([relative_losses(case.train(step), steps) for step in fine[:4]]),
-    }
+    table = {"adamw": largest([relative_losses(case.train(step), steps) for step in fine[:8]])}
+    for kind, draws in {"f32": fine, "bf16": rough}.items():
+        found = [case.gradients(step) for step in draws]
+        table[kind] = largest([relative(g, gradients) for _, g in found])
+        table["losses_" + kind] = largest([changes(x, losses) for x, _ in found])
+    moved = [moved_by_rounding(case.weights, generator) for generator in generators]
+    plain = [{name: value.float() for name, value in weights.items()} for weights in moved]
+    table["eval"] = largest([changes(case.evaluate(weights), evaluated) for weights in plain])
+    return table
 
 
 # ---- files ----
@@ -341,13 +382,13 @@ def save(path, tensors):
 
 def write_case(folder, seed, number):
     case = Case(seed, number)
-    table, gradients = expected(case)
+    expected = exact(case)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(case.config, indent=2) + "\n")
-    (folder / "expected.json").write_text(json.dumps(table, indent=1) + "\n")
-    (folder / "floor.json").write_text(json.dumps(floors(case, gradients, table["adamw"]["steps"]), indent=1) + "\n")
+    (folder / "expected.json").write_text(json.dumps(table_of(case, expected), indent=1) + "\n")
+    (folder / "floor.json").write_text(json.dumps(floors(case, expected), indent=1) + "\n")
     save(folder / "model.safetensors", case.weights)
-    save(folder / "gradients.safetensors", gradients)
+    save(folder / "gradients.safetensors", expected.gradients)
     write_tokens(folder / "tokens.bin", case.tokens)
 
 

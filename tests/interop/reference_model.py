@@ -54,6 +54,28 @@ class Rounding:
         return RoundGradient.apply(RoundBoth.apply(x, torch.float32), self.dtype) if self.dtype else x
 
 
+class OnePassAttention(torch.autograd.Function):
+    """softmax(scores)·v and each row's entropy, with the backward of a kernel that keeps no [T, T] matrix: Σ_j a·dP is taken as
+    dO·O, with O as it is held in `dtype`. Where attention is saturated, dP − dO·O is nothing but rounding; autograd's own sum rounds
+    less."""
+
+    @staticmethod
+    def forward(ctx, scores, v, dtype):
+        log_a = scores.log_softmax(-1)
+        a = log_a.exp()
+        out, entropy = a @ v, -(a * log_a).sum(-1)
+        ctx.save_for_backward(a, log_a, v, out.to(dtype).to(out.dtype), entropy)
+        return out, entropy
+
+    @staticmethod
+    def backward(ctx, dout, dentropy):
+        a, log_a, v, out, entropy = ctx.saved_tensors
+        row = (dout * out).sum(-1, keepdim=True)
+        ds = a * (dout @ v.transpose(-1, -2) - row - dentropy.unsqueeze(-1) * (log_a + entropy.unsqueeze(-1)))
+        ds[..., 0, :] = 0.0  # one score
+        return ds, a.transpose(-1, -2) @ dout, None
+
+
 EXACT = Rounding()
 FP32 = Rounding(torch.float32)
 BF16 = Rounding(torch.bfloat16)
@@ -114,10 +136,14 @@ def attention(config, w, prefix, z, rounding):
     t = temperatures(w, prefix, heads, positions).unsqueeze(-1)
     scores = torch.einsum("bhid,bhjd->bhij", q, k) / (t * math.sqrt(width // heads))
     future = torch.ones(positions, positions, dtype=torch.bool).triu(1)
-    log_a = scores.masked_fill(future, -math.inf).log_softmax(-1)
-    a = log_a.exp()
-    entropy = -(a * log_a.masked_fill(future, 0.0)).sum(-1)
-    mixed = rounding.both(torch.einsum("bhij,bhjd->bihd", a, v).reshape(batch, positions, width))
+    if rounding.dtype or z.dtype == torch.float32:
+        mixed, entropy = OnePassAttention.apply(scores.masked_fill(future, -1e30), v, rounding.dtype or z.dtype)
+    else:
+        log_a = scores.masked_fill(future, -math.inf).log_softmax(-1)
+        a = log_a.exp()
+        entropy = -(a * log_a.masked_fill(future, 0.0)).sum(-1)
+        mixed = a @ v
+    mixed = rounding.both(mixed.transpose(1, 2).reshape(batch, positions, width))
     return rounding.gradient(mixed @ w[prefix + "c_proj.weight"] + w[prefix + "c_proj.bias"]), entropy
 
 

@@ -8,13 +8,14 @@
 #include "tests/support/golden_checks.h"
 #include "tests/support/subprocess.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/test_device.h"
 
 namespace entrain {
 namespace {
 
 struct Draw {
   int seed = 1;
-  int count = 6;
+  int count = TestsComputeOnGpu() ? 2 : 6;
 };
 
 Draw DrawOfEnvironment() {
