@@ -48,8 +48,8 @@ struct GoldenCase {
   double step_penalty = 0.0;
   double step_total = 0.0;
   // How far inputs' rounding alone moves a number, by kind ("f32", "bf16": tensors; "losses_f32", "losses_bf16", "eval":
-  // "loss", "penalty", "total", "entropy"; "adamw": steps "1" .. "10", "grad_norm"), and how far a GPU's fp32 arithmetic does ("f32_cuda");
-  // measured by tests/interop. Ill-conditioned numbers only.
+  // "loss", "penalty", "total", "entropy"; "adamw": steps "1" .. "10", "grad_norm"), and how far a GPU's fp32 arithmetic does
+  // ("f32_cuda"); measured by tests/interop. Ill-conditioned numbers only.
   std::map<std::string, std::map<std::string, double>> floor;
 
   // The tolerance of a number: the fixed one, or twice its floor where that is more.
