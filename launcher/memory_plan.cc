@@ -1,8 +1,11 @@
 #include "launcher/memory_plan.h"
 
 #include <algorithm>
+#include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "launcher/step_memory.h"
 #include "launcher/train_state.h"
 #include "parallel/adamw_optimizer.h"
@@ -14,6 +17,8 @@ namespace {
 
 // Code, shared libraries, the matrix products' work space: measured (tests/bench/RESULTS.md).
 constexpr int64_t kProgramBytes = int64_t{32} << 20;
+
+double Gigabytes(int64_t bytes) { return static_cast<double>(bytes) / 1e9; }
 
 // Of attention that has a backward: in one micro-step, on one rank.
 int64_t AttentionRows(const TrainConfig& config, const MeshShape& mesh) {
@@ -40,6 +45,32 @@ int64_t ScratchBytes(DeviceKind device, int64_t attention_rows) {
   constexpr int64_t kOfSums = int64_t{32} << 20;
   constexpr int64_t kOfARow = 8 * sizeof(float);
   return kMostMatmulWorkspace + kOfSums + kOfARow * attention_rows;
+}
+
+absl::Status CheckFits(const MemoryPlan& plan, const DeviceRoom& room, const TrainConfig& config,
+                       int dp) {
+  const int64_t wanted = plan.on_device(room.kind);
+  if (room.free < 0 || wanted * room.ranks <= room.free) return absl::OkStatus();
+  const bool gpu = room.kind != DeviceKind::kCpu;
+  const bool snapshot = plan.snapshot > 0 && !gpu;
+  std::string parts = absl::StrFormat("parameters %.2f, optimizer %.2f, activations %.2f",
+                                      Gigabytes(plan.parameters), Gigabytes(plan.optimizer),
+                                      Gigabytes(plan.activations));
+  if (plan.attention > 0) {
+    absl::StrAppendFormat(
+        &parts, R"(, workspace of cuDNN's attention %.2f, without train.attention = "entrain")",
+        Gigabytes(plan.attention));
+  }
+  if (snapshot) {
+    absl::StrAppendFormat(&parts, ", copy for background saves %.2f", Gigabytes(plan.snapshot));
+  }
+  return absl::ResourceExhaustedError(absl::StrFormat(
+      "this run needs about %.2f GB%s%s and %.2f GB are free%s (%s); lower train.micro_batch = %d, "
+      "set train.recompute = true, %sor take a smaller model",
+      Gigabytes(wanted), gpu ? " of GPU memory" : "", room.ranks > 1 ? " a rank" : "",
+      Gigabytes(room.free),
+      room.ranks > 1 ? absl::StrCat(" for the ", room.ranks, " ranks there") : "", parts,
+      config.micro_batch(dp), snapshot ? "set checkpoint.background = false, " : ""));
 }
 
 void AllocateForTraining(const TrainConfig& config, Context& context, const Mesh& mesh,

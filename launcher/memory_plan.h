@@ -41,6 +41,17 @@ int64_t ScratchBytes(DeviceKind device, int64_t attention_rows);
 MemoryPlan PlanMemory(const TrainConfig& config, const MeshShape& mesh, DeviceKind device,
                       Model& model);
 
+// What there is of a device's memory.
+struct DeviceRoom {
+  DeviceKind kind = DeviceKind::kCpu;
+  int64_t free = -1;  // unknown
+  int ranks = 1;      // that take as much of it each
+};
+
+// ResourceExhausted, with what takes how much and what to do, when the plan does not fit.
+absl::Status CheckFits(const MemoryPlan& plan, const DeviceRoom& room, const TrainConfig& config,
+                       int dp);
+
 // Takes memory for the model of this rank. Of fp32 values of which there are bf16 copies, those that it updates are enough.
 void AllocateForTraining(const TrainConfig& config, Context& context, const Mesh& mesh,
                          Model& model);

@@ -14,6 +14,7 @@
 #include "launcher/hf_config.h"
 #include "runtime/base/nearest_name.h"
 #include "runtime/io/safetensors.h"
+#include "runtime/kernels/attention.h"
 #include "runtime/tensor/tensor_copy.h"
 
 namespace entrain {
@@ -146,8 +147,22 @@ class WeightReader {
 
   absl::Status Fill(ParamId id, const TensorEntry& entry) {
     ASSIGN_OR_RETURN(const std::vector<float> values, ShardOf(id, entry));
+    if (std::isfinite(model_.params().spec(id).minimum)) {
+      RETURN_IF_ERROR(CheckTemperatures(entry.name, values));
+    }
     model_.params().SetValue(context_, id, values.data());
     return absl::OkStatus();
+  }
+
+  // They divide.
+  absl::Status CheckTemperatures(const std::string& name, const std::vector<float>& values) const {
+    const auto bad = std::find_if(values.begin(), values.end(), [](float value) {
+      return !(value >= static_cast<float>(kLeastTemperature) && std::isfinite(value));
+    });
+    if (bad == values.end()) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(
+        file_.path(), ": ", name, " has a temperature of ", *bad,
+        "; they must be finite and at least ", kLeastTemperature, ": export the model again"));
   }
 
   // What this rank holds of a parameter, from the whole tensor in the file.

@@ -65,8 +65,10 @@ absl::Status TrainRun::SetUp() {
     PrintBanner(plan);
     return absl::OkStatus();
   }
-  const int sharing = RanksOnDevice(*device_.context, world);
-  RETURN_IF_ERROR(world.Agree(CheckMemory(plan, sharing), "taking memory"));
+  const DeviceRoom room = {.kind = device_.kind,
+                           .free = FreeMemory(*device_.context),
+                           .ranks = RanksOnDevice(*device_.context, world)};
+  RETURN_IF_ERROR(world.Agree(CheckFits(plan, room, config_, mesh_.dp().size()), "taking memory"));
   AllocateForTraining(config_, *device_.context, mesh_, *model_);
   RETURN_IF_ERROR(Tune(plan));
   computed_by_ = WhatComputes(device_, world);
@@ -154,30 +156,6 @@ absl::Status TrainRun::CheckSameData() {
   }
   return CheckSameEverywhere(mesh_.world(), text, "the data",
                              "give all hosts the same token files");
-}
-
-absl::Status TrainRun::CheckMemory(const MemoryPlan& plan, int sharing) const {
-  const int64_t available = FreeMemory(*device_.context);
-  const bool gpu = device_.kind != DeviceKind::kCpu;
-  const int64_t wanted = plan.on_device(device_.kind);
-  if (available < 0 || wanted * sharing <= available) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrFormat(
-      "this run needs about %.2f GB%s and %.2f GB are free%s (parameters %.2f, optimizer %.2f, "
-      "activations %.2f%s%s); lower train.micro_batch = %d, set train.recompute = true, %sor take "
-      "a smaller model",
-      wanted / 1e9, absl::StrCat(gpu ? " of GPU memory" : "", sharing > 1 ? " a rank" : ""),
-      available / 1e9, sharing > 1 ? absl::StrCat(" for the ", sharing, " ranks there") : "",
-      plan.parameters / 1e9, plan.optimizer / 1e9, plan.activations / 1e9,
-      plan.attention > 0
-          ? absl::StrFormat(
-                R"(, workspace of cuDNN's attention %.2f, without train.attention = "entrain")",
-                plan.attention / 1e9)
-          : "",
-      plan.snapshot > 0 && !gpu
-          ? absl::StrFormat(", copy for background saves %.2f", plan.snapshot / 1e9)
-          : "",
-      config_.micro_batch(mesh_.dp().size()),
-      plan.snapshot > 0 && !gpu ? "set checkpoint.background = false, " : ""));
 }
 
 absl::Status TrainRun::Tune(MemoryPlan& plan) {

@@ -62,7 +62,6 @@ class TrainRun {
   absl::Status CheckSameData();
   absl::Status FindResume();
   absl::Status OpenOutput();
-  absl::Status CheckMemory(const MemoryPlan& plan, int sharing) const;
   // Measures, where the run is to, and has memory for the result.
   absl::Status Tune(MemoryPlan& plan);
   absl::Status LoadValues();

@@ -1,5 +1,7 @@
 #include "model/model_keys.h"
 
+#include "runtime/kernels/attention.h"
+
 namespace entrain {
 namespace {
 
@@ -14,7 +16,7 @@ constexpr IntegerRange kContext{.min = 1, .max = 1 << 24};
 constexpr IntegerRange kVocab{.min = 1,
                               .max = std::numeric_limits<int32_t>::max()};  // ids are int32
 constexpr NumberRange kFraction{.min = 0, .max = 1};
-constexpr NumberRange kTemperature{.min = 1e-6, .max = 1e6};  // attention's, and far beyond use
+constexpr NumberRange kTemperature{.min = kLeastTemperature, .max = 1e6};  // far beyond use
 
 Key Gpt2(ConfigKey<ModelConfig> key, std::string gpt2_name) {
   return {std::move(key), Place::kGpt2, std::move(gpt2_name)};

@@ -20,8 +20,11 @@ constexpr int64_t MostHeadWidth(DeviceKind device) {
   return device == DeviceKind::kCpu ? std::numeric_limits<int64_t>::max() : 256;
 }
 
+// Below it scores, and what a masked one stands for, leave the range of fp32.
+inline constexpr double kLeastTemperature = 1e-6;
+
 // qkv f32 or bf16 [B, T, 3, H, D] dense (the columns of c_attn: q, k, v, each head after head).
-// temperature f32: empty (t = 1), [H], or [H, T'] with T' ≥ T (one for each head and query position); at least 1e-6.
+// temperature f32: empty (t = 1), [H], or [H, T'] with T' ≥ T (one for each head and query position); at least kLeastTemperature.
 // out: dtype of qkv, [B, T, H, D]. lse f32 [B, H, T]: log Σ_j exp(s_ij). entropy f32 [B, H, T] ≥ 0, exactly 0 in row 0.
 // lse_low f32 [B, H, T] or empty: what rounding lse to f32 left out. Without it the backward's probabilities are off by a
 // factor of 1 ± 6e-8·|lse|, which sums with cancellation (scales, temperatures) magnify.

@@ -6,7 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <filesystem>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "tests/support/model_file_edit.h"
@@ -300,6 +302,17 @@ TEST_F(BadInputTest, SwitchedOffBiasThatIsNotZero) {
   SetModelFileElement(folder() + "/hf", "transformer.h.1.attn.c_proj.bias", 0, 1.0F);
   Expect(Eval(folder() + "/hf", folder() + "/tokens.bin"), kBadConfig,
          {"transformer.h.1.attn.c_proj.bias[0] = 1", "switches this bias off"});
+}
+
+TEST_F(BadInputTest, TemperaturesThatCannotDivide) {
+  TrainOnce();
+  ASSERT_EQ(RunEntrain({"export", "--model", run(), "--output", folder() + "/hf"}).code, 0);
+  for (const auto& [value, text] : {std::pair{0.0F, "0"}, {-1.0F, "-1"}, {NAN, "nan"}}) {
+    SetModelFileElement(folder() + "/hf", "transformer.h.1.attn.temperature", 0, value);
+    Expect(Eval(folder() + "/hf", folder() + "/tokens.bin"), kBadConfig,
+           {absl::StrCat("transformer.h.1.attn.temperature has a temperature of ", text),
+            "at least 1e-06"});
+  }
 }
 
 TEST_F(BadInputTest, SampleWithTheWrongTokenizer) {

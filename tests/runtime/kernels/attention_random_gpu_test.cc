@@ -163,7 +163,7 @@ void ExpectRows(const char* name, const std::vector<double>& got, const std::vec
 }
 
 void ExpectNearReference(const AttentionOperands& operands) {
-  ExpectFinite(operands);
+  ExpectFiniteAndEntropiesNonNegative(operands);
   const AttentionCase& c = operands.c;
   const bool f32 = c.dtype == DType::kF32;
   const double kind = f32 ? 4e-6 : 1.2e-2;  // rounding of what enters products
