@@ -8,7 +8,7 @@ namespace {
 
 // Where a function of a name comes from: the library or, of an emulated NCCL, this program.
 #ifdef ENTRAIN_LINKED_NCCL
-#define ENTRAIN_FIND_NCCL(name, member) f.member = &name
+#define ENTRAIN_FIND_NCCL(name, member) (f.member = &(name))
 #else
 #define ENTRAIN_FIND_NCCL(name, member) RETURN_IF_ERROR(library.Find(#name, &f.member))
 
