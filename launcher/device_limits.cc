@@ -1,11 +1,7 @@
 #include "launcher/device_limits.h"
 
-#include <algorithm>
-#include <vector>
-
 #include "absl/strings/str_format.h"
 #include "launcher/free_memory.h"
-#include "runtime/device/device_facts.h"
 #include "runtime/device/device_memory.h"
 #include "runtime/kernels/attention.h"
 
@@ -23,12 +19,6 @@ absl::Status CheckModelOnDevice(const ModelConfig& model, DeviceKind device) {
 
 int64_t FreeMemory(Context& context) {
   return context.device() == DeviceKind::kCpu ? AvailableMemory() : MemoryOf(context).free;
-}
-
-int RanksOnDevice(const Context& context, Communicator& world) {
-  const std::string mine = FactsOf(context).identity;
-  const std::vector<std::string> all = world.GatherText(mine, "devices of ranks");
-  return static_cast<int>(std::count(all.begin(), all.end(), mine));
 }
 
 absl::Status CheckFreeMemory(Context& context, int64_t bytes, const std::string& what,

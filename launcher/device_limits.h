@@ -6,7 +6,6 @@
 #include <string>
 
 #include "model/model.h"
-#include "parallel/comm/communicator.h"
 #include "runtime/base/status.h"
 #include "runtime/device/context.h"
 
@@ -17,9 +16,6 @@ absl::Status CheckModelOnDevice(const ModelConfig& model, DeviceKind device);
 
 // Bytes of the context's memory that this process could still take. −1 when unknown.
 int64_t FreeMemory(Context& context);
-
-// How many ranks of `world` compute on this rank's GPU, or on the CPU of its host, and take memory there. Collective.
-int RanksOnDevice(const Context& context, Communicator& world);
 
 // ResourceExhausted when `bytes` are more than are free. what: "this model"; advice: what to do instead.
 absl::Status CheckFreeMemory(Context& context, int64_t bytes, const std::string& what,

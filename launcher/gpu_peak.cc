@@ -1,5 +1,6 @@
 #include "launcher/gpu_peak.h"
 
+#include <algorithm>
 #include <map>
 #include <string>
 
@@ -20,17 +21,24 @@ double SumOfPeaks(const std::vector<DeviceFacts>& of_ranks) {
   return sum;
 }
 
-double PeakOfAllGpus(const Context& context, Communicator& world) {
+std::vector<DeviceFacts> FactsOfRanks(const Context& context, Communicator& world) {
   const DeviceFacts mine = FactsOf(context);
-  const std::vector<std::string> gpus = world.GatherText(mine.identity, "GPUs of ranks");
+  const std::vector<std::string> identities = world.GatherText(mine.identity, "devices of ranks");
   const std::vector<std::string> peaks =
       world.GatherText(absl::StrCat(mine.limits.bf16_flops), "peaks of GPUs");
-  std::vector<DeviceFacts> of_ranks(gpus.size());
-  for (size_t r = 0; r < gpus.size(); ++r) {
-    of_ranks[r].identity = gpus[r];
+  std::vector<DeviceFacts> of_ranks(identities.size());
+  for (size_t r = 0; r < identities.size(); ++r) {
+    of_ranks[r].identity = identities[r];
     CHECK(absl::SimpleAtod(peaks[r], &of_ranks[r].limits.bf16_flops));
   }
-  return SumOfPeaks(of_ranks);
+  return of_ranks;
+}
+
+int RanksOnDevice(const std::vector<DeviceFacts>& of_ranks, int rank) {
+  const std::string& mine = of_ranks[static_cast<size_t>(rank)].identity;
+  return static_cast<int>(
+      std::count_if(of_ranks.begin(), of_ranks.end(),
+                    [&](const DeviceFacts& facts) { return facts.identity == mine; }));
 }
 
 }  // namespace entrain

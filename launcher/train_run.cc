@@ -65,14 +65,15 @@ absl::Status TrainRun::SetUp() {
     PrintBanner(plan);
     return absl::OkStatus();
   }
+  const std::vector<DeviceFacts> devices = FactsOfRanks(*device_.context, world);
   const DeviceRoom room = {.kind = device_.kind,
                            .free = FreeMemory(*device_.context),
-                           .ranks = RanksOnDevice(*device_.context, world)};
+                           .ranks = RanksOnDevice(devices, world.rank())};
   RETURN_IF_ERROR(world.Agree(CheckFits(plan, room, config_, mesh_.dp().size()), "taking memory"));
   AllocateForTraining(config_, *device_.context, mesh_, *model_);
   RETURN_IF_ERROR(Tune(plan));
   computed_by_ = WhatComputes(device_, world);
-  gpu_peak_ = PeakOfAllGpus(*device_.context, world);
+  gpu_peak_ = SumOfPeaks(devices);
   RETURN_IF_ERROR(world.Agree(LoadValues(), "loading values"));
   checkpoints_.Attach(*device_.context, *model_, *trainer_, computed_by_, *supervision_.watchdog);
   PrintBanner(plan);

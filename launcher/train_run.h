@@ -104,7 +104,7 @@ class TrainRun {
   std::optional<MetricsWriter> metrics_;
   std::unique_ptr<Progress> progress_;
   ComputedBy computed_by_;
-  double gpu_peak_ = 0.0;  // PeakOfAllGpus
+  double gpu_peak_ = 0.0;  // of all ranks together
   SteadyClock::time_point start_;
   double last_log_seconds_ = 0.0;
   int64_t last_log_tokens_ = 0;

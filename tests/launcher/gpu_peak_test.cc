@@ -21,6 +21,13 @@ TEST(GpuPeak, CountsAGpuThatRanksShareOnce) {
             2 * 989e12);
 }
 
+TEST(GpuPeak, RanksAreCountedByDevice) {
+  const std::vector<DeviceFacts> all = {Gpu("host 1", 1.0), Gpu("host 2", 1.0), Gpu("host 1", 1.0)};
+  EXPECT_EQ(RanksOnDevice(all, 0), 2);
+  EXPECT_EQ(RanksOnDevice(all, 1), 1);
+  EXPECT_EQ(RanksOnDevice(all, 2), 2);
+}
+
 TEST(GpuPeak, IsNotKnownWhereThatOfOneIsNot) {
   EXPECT_EQ(SumOfPeaks({Gpu("host 1", 989e12), Gpu("host 2", 0.0)}), 0.0);
 }
@@ -28,7 +35,9 @@ TEST(GpuPeak, IsNotKnownWhereThatOfOneIsNot) {
 TEST(GpuPeak, IsNothingOnTheCpu) {
   RunLocalRanks(2, [](Communicator& world) {
     const auto context = Context::CreateCpu(1).value();
-    EXPECT_EQ(PeakOfAllGpus(*context, world), 0.0);
+    const std::vector<DeviceFacts> all = FactsOfRanks(*context, world);
+    EXPECT_EQ(SumOfPeaks(all), 0.0);
+    EXPECT_EQ(RanksOnDevice(all, world.rank()), 2);  // of one host
   });
 }
 
