@@ -1,4 +1,4 @@
-// entrain train as its users start, stop and watch it: signals, steps that are not finite, dry runs, older checkpoints.
+// entrain train as its users start, stop and watch it: signals, steps that are not finite, older checkpoints.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -302,57 +302,7 @@ TEST_F(TrainCommandTest, LogitsInBf16ChangeTrainingALittleAndValidationNotAtAll)
   EXPECT_EQ(compared, 4);
 }
 
-// ---- dry runs and older checkpoints ----
-
-TEST_F(TrainCommandTest, ADryRunSaysTheMemoryAndLeavesNoTrace) {
-  const ProcessResult result = Train(Small("ereg"), {"--dry-run"});
-  EXPECT_EQ(result.code, 0) << result.error;
-  EXPECT_THAT(result.output, HasSubstr("memory"));
-  EXPECT_THAT(result.output, HasSubstr("fresh, seed 1337"));
-  EXPECT_FALSE(std::filesystem::exists(run()));
-}
-
-// The plan for a GPU that is not here is a GPU's: its logits come in larger chunks, its ops have scratch.
-TEST_F(TrainCommandTest, ADryRunForAGpuPlansAGpu) {
-  TrainConfig config = Small("ereg");
-  config.train.cuda_graph = OnOff::kOn;
-  const ProcessResult cpu = Train(config, {"--dry-run"});
-  EXPECT_EQ(cpu.code, 78);
-  EXPECT_THAT(cpu.error, HasSubstr("train.cuda_graph = on"));
-  config.train.device = DeviceChoice::kCuda;
-  const ProcessResult gpu = Train(config, {"--dry-run"});
-  EXPECT_EQ(gpu.code, 0) << gpu.error;
-  EXPECT_THAT(gpu.output, HasSubstr(", ops "));
-  EXPECT_THAT(gpu.output, HasSubstr("one CUDA graph"));
-  EXPECT_THAT(gpu.output, Not(HasSubstr("(free: ")));  // of that GPU nothing is known
-  config.model.width = 257;
-  config.model.heads = 1;
-  const ProcessResult wide = Train(config, {"--dry-run"});
-  EXPECT_EQ(wide.code, 78);
-  EXPECT_THAT(wide.error, HasSubstr("width up to 256"));
-}
-
-TEST_F(TrainCommandTest, ADryRunOnTheCpuRefusesTf32) {
-  setenv("CUDA_VISIBLE_DEVICES", "", 1);  // so that auto is the CPU everywhere
-  TrainConfig config = Small("ereg");
-  config.train.tf32 = true;
-  const ProcessResult result = Train(config, {"--dry-run"});
-  unsetenv("CUDA_VISIBLE_DEVICES");
-  EXPECT_EQ(result.code, 78);
-  EXPECT_THAT(result.error, HasSubstr("train.tf32 = true is of GPUs"));
-}
-
-TEST_F(TrainCommandTest, ADryRunRefusesWhatTheRunWouldRefuse) {
-  TrainConfig config = Small("sm");
-  config.train.steps = 2;
-  ASSERT_EQ(Train(config).code, 0);
-  config.train.seed = 3;
-  const ProcessResult dry = Train(config, {"--dry-run"});
-  const ProcessResult real = Train(config);
-  EXPECT_EQ(dry.code, 78);
-  EXPECT_THAT(dry.error, HasSubstr("train.seed = 3, but the checkpoint was made with 1337"));
-  EXPECT_EQ(dry.error, real.error);
-}
+// ---- older checkpoints ----
 
 TEST_F(TrainCommandTest, ResumingAnOlderStepRepeatsTheSameCourse) {
   TrainConfig config = Small("ereg_previous_step");
